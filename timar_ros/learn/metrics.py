@@ -3,10 +3,11 @@
 """
 The published figures of head-motion generation, as pure functions on arrays.
 
-Every array is frames by channels, `[T, C]`, in the raw units of its motion space. This file knows formulas;
-it refuses to know files, models and what a good value is. NOTE: FD, P-FD, MSE and SID are blind to timing: the
-ground truth delayed by one second scores near perfect on FD and SID, and a motionless mean face scores like TIMAR on
-FD and MSE. Never judge by them alone; `behaviour.py` holds the figures that see timing.
+Every array is frames by channels, `[T, C]`, in the raw units of its motion space. This file
+knows formulas; it refuses to know files, models and what a good value is. NOTE: FD, P-FD, MSE
+and SID are blind to timing: the ground truth delayed by one second scores near perfect on FD and
+SID, and a motionless mean face scores like TIMAR on FD and MSE. Never judge by them alone;
+`behaviour.py` holds the figures that see timing.
 
 Source: TIMAR (arXiv 2512.15340) and DualTalk, whose evaluation code it uses.
 """
@@ -35,8 +36,9 @@ def frechet_distance(prediction: np.ndarray, ground_truth: np.ndarray) -> float:
     Raises:
         ValueError: wrong rank, different channels, or fewer than two frames.
 
-    Source: Dowson and Landau 1982; Heusel et al. 2017. The trace of the root is taken from the eigenvalues of the
-        symmetric S1^½ S2 S1^½, which are those of S1 S2, so that a motionless clip is no special case.
+    Source: Dowson and Landau 1982; Heusel et al. 2017. The trace of the root is taken from the
+        eigenvalues of the symmetric S1^½ S2 S1^½, which are those of S1 S2, so that a motionless
+        clip is no special case.
     """
     _check_pair(prediction, ground_truth, same_length=False)
     mean_difference = prediction.mean(0) - ground_truth.mean(0)
@@ -96,8 +98,9 @@ def diversity_index(frames: np.ndarray, reference: np.ndarray, n_clusters: int) 
     """
     Measure how evenly frames visit the poses of a reference clip (SID, bits).
 
-    Formula: -Σ_k h_k log2(h_k + 1e-6), h = histogram of `frames` over the k-means clusters of `reference`
-    (random_state 0, n_init 'auto'). With prediction and ground truth exchanged it is the reverse SID.
+    Formula: -Σ_k h_k log2(h_k + 1e-6), h = histogram of `frames` over the k-means clusters of
+    `reference` (random_state 0, n_init 'auto'). With prediction and ground truth exchanged it is
+    the reverse SID.
 
     Args:
         frames: frames `[T1, C]` that are counted.
@@ -115,8 +118,8 @@ def diversity_index(frames: np.ndarray, reference: np.ndarray, n_clusters: int) 
     _check_pair(frames, reference, same_length=False)
     if len(reference) < n_clusters:
         raise ValueError(
-            f'SID needs at least {n_clusters} reference frames, one a cluster, got {len(reference)}; '
-            'take a longer clip'
+            f'SID needs at least {n_clusters} reference frames, one a cluster, '
+            f'got {len(reference)}; take a longer clip'
         )
     from sklearn.cluster import KMeans
 
@@ -129,7 +132,8 @@ def temporal_similarity(prediction: np.ndarray, ground_truth: np.ndarray) -> flo
     """
     Compare the frame-to-frame changes of two clips (STS; 0 = equal changes).
 
-    Formula: sqrt(Σ_c Σ_t ((g[t+1,c] - g[t,c]) - (p[t+1,c] - p[t,c]))² / 0.1). It grows with the clip's length.
+    Formula: sqrt(Σ_c Σ_t ((g[t+1,c] - g[t,c]) - (p[t+1,c] - p[t,c]))² / 0.1). It grows with the
+    clip's length.
 
     Args:
         prediction: frames `[T, C]`.
@@ -138,8 +142,9 @@ def temporal_similarity(prediction: np.ndarray, ground_truth: np.ndarray) -> flo
     Raises:
         ValueError: the shapes differ, or there are fewer than two frames.
 
-    Source: DualTalk §4. Summed one by one in the arrays' own precision, channel after channel, as the published
-        code does: float32 rounds differently in any other order (2e-6 on 50 channels).
+    Source: DualTalk §4. Summed one by one in the arrays' own precision, channel after channel,
+        as the published code does: float32 rounds differently in any other order (2e-6 on 50
+        channels).
     """
     _check_pair(prediction, ground_truth)
     change = np.diff(ground_truth, axis=0) - np.diff(prediction, axis=0)
@@ -167,7 +172,8 @@ def residual_correlation(
     """
     Tell how far the pairing with the partner is from the real pairing (rPCC; 0 = as real).
 
-    Formula: |corr(ground_truth, partner) - corr(prediction, partner)|, Pearson on the flattened arrays.
+    Formula: |corr(ground_truth, partner) - corr(prediction, partner)|, Pearson on the flattened
+    arrays.
 
     Args:
         prediction: frames `[T, C]`.
@@ -194,23 +200,27 @@ def evaluate_clip(
         prediction: the agent's motion `[T1, M]`, raw units of `space`.
         ground_truth: what the agent really did `[T2, M]`.
         partner: the user's motion `[T3, M]`.
-        space: says which channels are expression (`exp`), jaw and neck (`pose`). A space without jaw channels of
-            its own has no jaw figures.
+        space: says which channels are expression (`exp`), jaw and neck (`pose`). A space without
+            jaw channels of its own has no jaw figures.
 
     Returns:
-        Figure by name: `fid_exp` ... `rpcc_pose`. All three arrays are first cut to the shortest of them.
+        Figure by name: `fid_exp` ... `rpcc_pose`. All three arrays are first cut to the shortest
+            of them.
 
     Raises:
-        ValueError: an array is not `[T, M]`, holds NaN or infinite values, or is too short for SID.
+        ValueError: an array is not `[T, M]`, holds NaN or infinite values, or is too short for
+            SID.
 
-    Source: TIMAR §4, the published evaluation; `fid` is FD, `p_fid` is P-FD, `sts` and `variance` are DualTalk's.
+    Source: TIMAR §4, the published evaluation; `fid` is FD, `p_fid` is P-FD, `sts` and
+        `variance` are DualTalk's.
     """
     clips = {'prediction': prediction, 'ground_truth': ground_truth, 'partner': partner}
     n_channels = len(space.names)
     for name, frames in clips.items():
         if np.ndim(frames) != 2 or np.shape(frames)[1] != n_channels:
             raise ValueError(
-                f'{name} must be [frames, {n_channels}] ({space.name}), got {list(np.shape(frames))}'
+                f'{name} must be [frames, {n_channels}] ({space.name}), '
+                f'got {list(np.shape(frames))}'
             )
         if not np.isfinite(frames).all():
             raise ValueError(f'{name} must be finite, got NaN or infinite values; skip this clip')
