@@ -1,0 +1,313 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Configurations: what weights mean, how to sample, when to plan, how to train; and strict YAML.
+
+Knows the fields and what contradicts what. Refuses unknown keys; knows nothing of torch or ROS.
+"""
+
+import dataclasses
+import difflib
+import typing
+
+import yaml
+
+from timar_ros.motion import get_space
+
+
+def _one_of(name: str, value, allowed) -> None:
+    if value not in allowed:
+        close = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
+        hint = f'; did you mean {close[0]!r}?' if close else ''
+        raise ValueError(
+            f'{name} must be one of {", ".join(map(str, allowed))}, got {value!r}{hint}'
+        )
+
+
+def _at_least(name: str, value, minimum) -> None:
+    if not value >= minimum:
+        raise ValueError(f'{name} must be at least {minimum}, got {value}')
+
+
+@dataclasses.dataclass(frozen=True)
+class TimarConfig:
+    """
+    What the weights of a TIMAR mean. The defaults are the published `large`.
+
+    Attributes:
+        motion_space: name of the space in `timar_ros.motion` (M channels).
+        fps: motion frames a second.
+        frames_per_turn: T; a turn lasts T / fps seconds.
+        sample_rate_hz: of the audio that the speech encoder takes.
+        max_turns: turns in the window, the current one included.
+        speech: 'wav2vec2' (frozen) or 'logmel' (learned with the model).
+        speech_width: Q, width of a speech feature.
+        speech_config: the transformers configuration of a wav2vec2; empty for logmel.
+        mel_bands: of logmel.
+        token_width, width, n_layers, n_heads: E, D, blocks and heads of the transformer.
+        denoiser_width, denoiser_blocks: U and blocks of the diffusion head.
+        history: what the agent's own past looks like to the model: 'masked' (as published) or
+            'shown' (what was really shown).
+        positions: 'window' (a learned vector for each slot of the window, as published) or 'turn'
+            (slot within the turn, and an attention bias for each age of a turn).
+        cache: 'rebuild', 'rebase' or 'banded' (DESIGN.md, engine).
+        level: 'causal' (running) or 'clip' (whole recording, as published) loudness normalisation
+            that the weights were trained on.
+    """
+
+    motion_space: str = 'flame56'
+    fps: int = 25
+    frames_per_turn: int = 25
+    sample_rate_hz: int = 16000
+    max_turns: int = 8
+    speech: str = 'wav2vec2'
+    speech_width: int = 1024
+    speech_config: dict = dataclasses.field(default_factory=dict)
+    mel_bands: int = 64
+    token_width: int = 1024
+    width: int = 1024
+    n_layers: int = 32
+    n_heads: int = 16
+    denoiser_width: int = 1024
+    denoiser_blocks: int = 3
+    history: str = 'masked'
+    positions: str = 'window'
+    cache: str = 'rebuild'
+    level: str = 'clip'
+
+    def __post_init__(self):
+        get_space(self.motion_space)
+        _one_of('speech', self.speech, ('wav2vec2', 'logmel'))
+        _one_of('history', self.history, ('masked', 'shown'))
+        _one_of('positions', self.positions, ('window', 'turn'))
+        _one_of('cache', self.cache, ('rebuild', 'rebase', 'banded'))
+        _one_of('level', self.level, ('causal', 'clip'))
+        for name in (
+            'fps frames_per_turn sample_rate_hz max_turns speech_width mel_bands width '
+            'n_layers n_heads denoiser_width denoiser_blocks'
+        ).split():
+            _at_least(name, getattr(self, name), 1)
+        _at_least('token_width', self.token_width, 2)
+        if self.width % self.n_heads:
+            raise ValueError(
+                f'width must be a multiple of n_heads, got {self.width} and {self.n_heads}'
+            )
+        if self.sample_rate_hz % self.fps:
+            raise ValueError(
+                f'sample_rate_hz must be a multiple of fps, got {self.sample_rate_hz} and '
+                f'{self.fps}'
+            )
+        if (self.cache == 'banded') != (self.positions == 'turn'):
+            raise ValueError(
+                "cache 'banded' and positions 'turn' need each other: a cache that only drops "
+                f'turns needs positions that do not move; got {self.cache!r}, {self.positions!r}'
+            )
+
+    @property
+    def n_channels(self) -> int:
+        """M, channels of a motion frame."""
+        return get_space(self.motion_space).n_channels
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Audio samples under one motion frame."""
+        return self.sample_rate_hz // self.fps
+
+    @property
+    def samples_per_turn(self) -> int:
+        """S, audio samples in one turn."""
+        return self.samples_per_frame * self.frames_per_turn
+
+    @property
+    def tokens_per_turn(self) -> int:
+        """L, four modalities of T tokens and ten separators (TIMAR.md §2)."""
+        return 4 * self.frames_per_turn + 10
+
+    @property
+    def turn_s(self) -> float:
+        """Length of a turn, s."""
+        return self.frames_per_turn / self.fps
+
+
+_LARGE_WAV2VEC2 = {
+    'hidden_size': 1024, 'num_hidden_layers': 24, 'num_attention_heads': 16,
+    'intermediate_size': 4096, 'feat_extract_norm': 'layer', 'do_stable_layer_norm': True,
+    'conv_bias': True,
+}  # fmt: skip
+
+PRESETS = {
+    'mini': TimarConfig(
+        motion_space='arkit55', speech='logmel', speech_width=128, token_width=192, width=256,
+        n_layers=5, n_heads=4, denoiser_width=256, denoiser_blocks=3, history='masked',
+        positions='turn', cache='banded', level='causal',
+    ),
+    'base': TimarConfig(width=768, n_layers=24, n_heads=12, speech_config=_LARGE_WAV2VEC2),
+    'large': TimarConfig(speech_config=_LARGE_WAV2VEC2),
+    'huge': TimarConfig(width=1280, n_layers=40, speech_config=_LARGE_WAV2VEC2),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """
+    How motion is drawn; may change at run time.
+
+    Attributes:
+        steps: denoising steps out of 1000.
+        temperature: scales the noise of every step but the first draw.
+        cfg_scale: guidance w; null + w (cond - null).
+        n_passes: passes that reveal a turn's frames (`num_iter`).
+        reveal: later passes see what the passes before wrote; False is the released behaviour.
+        context_turns: past turns that are remembered at most; None = as many as the window holds.
+    """
+
+    steps: int = 5
+    temperature: float = 1.0
+    cfg_scale: float = 1.0
+    n_passes: int = 1
+    reveal: bool = True
+    context_turns: int | None = None
+
+    def __post_init__(self):
+        _at_least('steps', self.steps, 2)
+        _at_least('n_passes', self.n_passes, 1)
+        _at_least('temperature', self.temperature, 0.0)
+        _at_least('cfg_scale', self.cfg_scale, 0.0)
+        if self.context_turns is not None:
+            _at_least('context_turns', self.context_turns, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TimingConfig:
+    """
+    When to plan, what counts as heard, known and shown (DESIGN.md §5). Times in ms.
+
+    Attributes:
+        timing: 'anticipate' or 'reactive'.
+        replan_hz: planning moments a second inside a turn; 0 = at turn starts only.
+        hearing_delay_ms: how long the user's sound takes to arrive, chunks included.
+        agent_lead_ms: how far ahead the agent's own voice is known.
+        plan_latency_ms: what a plan may take until its first frame is shown.
+        blend_ms: over which a new plan takes over from the old one.
+    """
+
+    timing: str = 'anticipate'
+    replan_hz: float = 5.0
+    hearing_delay_ms: int = 100
+    agent_lead_ms: int = 400
+    plan_latency_ms: int = 120
+    blend_ms: int = 120
+
+    def __post_init__(self):
+        _one_of('timing', self.timing, ('anticipate', 'reactive'))
+        for name in 'replan_hz hearing_delay_ms agent_lead_ms plan_latency_ms blend_ms'.split():
+            _at_least(name, getattr(self, name), 0)
+        if self.timing == 'reactive':
+            return
+        period_ms = 1000 / self.replan_hz if self.replan_hz else 0.0
+        if self.agent_lead_ms < period_ms + self.plan_latency_ms:
+            raise ValueError(
+                f'agent_lead_ms must be at least 1000 / replan_hz + plan_latency_ms = '
+                f'{period_ms + self.plan_latency_ms:.0f}, got {self.agent_lead_ms}: lips could '
+                'not be in time; raise agent_lead_ms or replan_hz, or lower plan_latency_ms'
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """
+    The training recipe (TIMAR.md §6); the defaults are the published one where it says.
+
+    Attributes:
+        seed: of weights, masks, noise and order.
+        steps: optimiser steps in all.
+        batch_size: windows a step.
+        window_turns: turns in a training window.
+        learning_rate, warmup_steps, weight_decay, clip_norm, ema: of AdamW and the running mean.
+        mask_mean, mask_sd, mask_min: truncated normal of the share of agent frames masked.
+        user_drop: probability of each user token to be null.
+        user_turn_drop: probability that the user's last turn is null as a whole (anticipation).
+        user_part_drop: probability that the user's last turn is heard only up to a moment.
+        user_motion_drop: probability that a window has no user motion at all.
+        agent_prefix: probability that the open turn's first frames are already shown.
+        diffusion_repeat: how often each masked row is diffused a step.
+        checkpoint_every: steps between two checkpoints.
+        threads: of torch.
+    """
+
+    seed: int = 0
+    steps: int = 20000
+    batch_size: int = 256
+    window_turns: int = 8
+    learning_rate: float = 1e-4
+    warmup_steps: int = 1000
+    weight_decay: float = 0.02
+    clip_norm: float = 3.0
+    ema: float = 0.9999
+    mask_mean: float = 1.0
+    mask_sd: float = 0.25
+    mask_min: float = 0.7
+    user_drop: float = 0.1
+    user_turn_drop: float = 0.0
+    user_part_drop: float = 0.0
+    user_motion_drop: float = 0.0
+    agent_prefix: float = 0.0
+    diffusion_repeat: int = 4
+    checkpoint_every: int = 500
+    threads: int = 2
+
+
+def to_dict(config) -> dict:
+    """Return the fields of a configuration as plain values."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls, mapping: dict, source: str):
+    """
+    Build a configuration from a mapping, strictly.
+
+    Args:
+        cls: TimarConfig, SamplingConfig, TimingConfig or TrainConfig.
+        mapping: field -> value; missing fields take their defaults.
+        source: file or place the mapping came from, for the message.
+
+    Raises:
+        ValueError: an unknown key (with the nearest known one), a wrong type or a contradiction.
+    """
+    if not isinstance(mapping, dict):
+        raise ValueError(f'{source}: expected a mapping of keys to values, got {mapping!r}')
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]
+    values = {}
+    for key, value in mapping.items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(known)}'
+            raise ValueError(f'{source}: unknown key {key!r}{hint}')
+        allowed = typing.get_args(hints[key]) or (hints[key],)
+        if float in allowed and type(value) is int:
+            value = float(value)
+        if type(value) not in allowed:
+            names = ' or '.join(getattr(kind, '__name__', str(kind)) for kind in allowed)
+            raise ValueError(f'{source}: {key} must be {names}, got {value!r}')
+        values[key] = value
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from None
+
+
+def load_yaml(cls, path):
+    """
+    Read a configuration from a YAML file, strictly.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not YAML, or not this configuration.
+    """
+    with open(path, encoding='utf-8') as file:
+        try:
+            mapping = yaml.safe_load(file) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f'{path}: not valid YAML: {error}') from None
+    return from_dict(cls, mapping, str(path))
