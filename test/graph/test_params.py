@@ -1,0 +1,139 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters as a dataclass, on real nodes."""
+
+import dataclasses
+
+import pytest
+import rclpy
+from rclpy.parameter import Parameter
+
+from timar_ros.nodes.params import declare, parameter
+
+pytestmark = pytest.mark.graph
+
+
+@dataclasses.dataclass(frozen=True)
+class LampParams:
+    """A small node's parameters."""
+
+    colour: str = parameter('red', 'what it shines', choices=('red', 'green'), dynamic=True)
+    level: float = parameter(0.5, 'how bright', unit='lm', minimum=0, maximum=10, dynamic=True)
+    limit: float = parameter(8.0, 'never brighter', unit='lm', dynamic=True)
+    bulbs: int = parameter(2, 'bulbs in it', minimum=1)
+    rooms: tuple[str, ...] = parameter((), 'where it may shine')
+    is_on: bool = parameter(True, 'shines at all')
+
+    def __post_init__(self):
+        if self.level > self.limit:
+            raise ValueError(f'level must be at most limit = {self.limit}, got {self.level}')
+
+
+def declare_with(graph, overrides: dict, apply=None):
+    given = [Parameter(name, value=value) for name, value in overrides.items()]
+    node = graph.node('lamp', parameter_overrides=given)
+    return node, declare(node, LampParams, apply)
+
+
+def test_defaults_and_overrides_fill_the_dataclass(graph):
+    _, params = declare_with(graph, {'colour': 'green', 'rooms': ['hall', 'attic']})
+
+    assert params == LampParams(colour='green', rooms=('hall', 'attic'))
+
+
+def test_an_integer_override_is_taken_for_a_float(graph):
+    node, params = declare_with(graph, {'level': 3})
+
+    assert (params.level, node.get_parameter('level').value) == (3.0, 3.0)
+
+
+def test_every_parameter_describes_itself(graph):
+    node, _ = declare_with(graph, {})
+
+    descriptor = node.describe_parameter('level')
+
+    assert descriptor.description == 'how bright (lm)'
+    assert (descriptor.floating_point_range[0].from_value, descriptor.read_only) == (0.0, False)
+    assert node.describe_parameter('bulbs').read_only
+    assert node.describe_parameter('colour').additional_constraints == 'one of red, green'
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        ({'colour': 'gren'}, "colour must be one of red, green, got 'gren'; did you mean 'green'"),
+        ({'level': 11.0}, 'level must be at most 10 lm, got 11.0'),
+        ({'level': float('nan')}, 'level must be finite, got nan'),
+        ({'level': 'bright'}, "level must be float, got 'bright'"),
+        ({'bulbs': 0}, 'bulbs must be at least 1, got 0'),
+        ({'bulbs': True}, 'bulbs must be int, got True'),
+        ({'rooms': 'hall'}, "rooms must be a list of str, got 'hall'"),
+        ({'levle': 1.0}, "lamp has no parameter 'levle'; did you mean 'level'"),
+        ({'level': 9.0}, 'level must be at most limit = 8.0, got 9.0'),
+    ],
+)
+def test_an_override_that_cannot_be_is_refused_with_the_reason(graph, overrides, message):
+    with pytest.raises(ValueError, match=message):
+        declare_with(graph, overrides)
+
+
+def test_a_refused_override_leaves_all_parameters_declared(graph):
+    node = graph.node('lamp', parameter_overrides=[Parameter('level', value=11.0)])
+
+    with pytest.raises(ValueError, match='at most 10'):
+        declare(node, LampParams)
+
+    assert node.get_parameter('level').value == 0.5
+    assert node.get_parameter('is_on').value is True
+
+
+def test_a_dynamic_parameter_is_applied_after_it_was_set(graph):
+    seen = []
+    node, params = declare_with(graph, {}, seen.append)
+
+    results = node.set_parameters([Parameter('level', value=4.0)])
+
+    assert results[0].successful
+    assert seen == [dataclasses.replace(params, level=4.0)]
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'reason'),
+    [
+        ('colour', 'blue', 'colour must be one of red, green'),
+        ('level', 9.0, 'level must be at most limit'),
+        ('limit', float('inf'), 'limit must be finite'),
+        ('bulbs', 3, 'read-only'),
+        ('level', 'bright', 'type'),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_and_nothing_applied(graph, name, value, reason):
+    seen = []
+    node, _ = declare_with(graph, {}, seen.append)
+    before = node.get_parameter(name).value
+
+    result = node.set_parameters([Parameter(name, value=value)])[0]
+
+    assert not result.successful
+    assert reason in result.reason
+    assert (node.get_parameter(name).value, seen) == (before, [])
+
+
+def test_parameters_of_rclpy_itself_are_no_strangers(graph):
+    _, params = declare_with(graph, {'use_sim_time': True})
+
+    assert params == LampParams()
+
+
+def test_an_unknown_key_of_a_yaml_file_is_refused(graph, tmp_path):
+    path = tmp_path / 'lamp.yaml'
+    path.write_text('lamp:\n  ros__parameters:\n    colur: green\n')
+    node = graph.node('lamp', cli_args=['--ros-args', '--params-file', str(path)])
+
+    with pytest.raises(ValueError, match="no parameter 'colur'; did you mean 'colour'"):
+        declare(node, LampParams)
+
+
+def test_the_graph_is_private(graph):
+    assert not rclpy.ok()
+    assert graph.context.ok()
