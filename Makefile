@@ -1,0 +1,85 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Each target does what is missing of the set-up it needs. `make clean` begins the build anew,
+# `make distclean` everything.
+
+PYTHON ?= python3
+VENV := .venv
+MADE := $(VENV)/made
+# cpu, cuda or system (toolchain/install_torch.sh); once installed it stays until another is asked for
+INSTALLED_TORCH := $(shell cat $(MADE)/torch 2> /dev/null)
+TORCH ?= $(or $(INSTALLED_TORCH),cpu)
+SOURCES := $(shell find timar_ros msg launch config -type f -not -name '*.pyc')
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eo pipefail -c
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test check bench clean distclean FORCE
+
+help:
+	@echo 'make setup    virtual environment, ROS 2 and torch in it, and our package built'
+	@echo 'make demo     two voices in, head motion out: demo_out/ (USER=u.wav AGENT=a.wav: your own)'
+	@echo 'make test     every test, through colcon'
+	@echo 'make check    format, lint and the fast tests'
+	@echo 'make bench    what the model costs on this machine (ARGS="--preset mini ...")'
+
+setup: install/.built
+	@echo '== ready: source env.sh'
+
+$(MADE)/venv: toolchain/check_machine.sh
+	@toolchain/check_machine.sh $(PYTHON)
+	@echo '== virtual environment: $(VENV)'
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(MADE) && touch $@
+
+$(MADE)/torch: $(MADE)/venv toolchain/install_torch.sh $(if $(filter $(INSTALLED_TORCH),$(TORCH)),,FORCE)
+	@echo '== torch ($(TORCH))'
+	@toolchain/install_torch.sh $(TORCH)
+	@echo $(TORCH) > $@
+
+$(MADE)/packages: $(MADE)/venv $(wildcard toolchain/*.txt) toolchain/relocate_wheels.py
+	@echo '== ROS 2 and Python packages'
+	@$(VENV)/bin/python -m pip install --quiet --constraint toolchain/constraints.txt \
+	  --requirement toolchain/core.txt --requirement toolchain/ros.txt --requirement toolchain/dev.txt
+	@$(VENV)/bin/python toolchain/relocate_wheels.py
+	@touch $@
+
+install/.built: $(MADE)/torch $(MADE)/packages CMakeLists.txt package.xml $(SOURCES)
+	@echo '== colcon build'
+	@source ./env.sh && colcon build
+	@touch $@
+
+demo: install/.built
+	@echo '== two voices through the real nodes; demo_out/ takes what comes out'
+	@source ./env.sh && python -m timar_ros.nodes.demo --out demo_out $(DEMO_VOICES)
+
+# USER is also the login name's variable: only one on the command line is a voice
+ifeq ($(origin USER),command line)
+DEMO_VOICES += --user '$(USER)'
+endif
+ifeq ($(origin AGENT),command line)
+DEMO_VOICES += --agent '$(AGENT)'
+endif
+
+test: install/.built
+	@echo '== every test, through colcon'
+	@rm -rf build/timar_ros/test_results
+	@source ./env.sh && \
+	  colcon test --event-handlers console_direct+ --return-code-on-test-failure && failed= || failed=1; \
+	  colcon test-result --verbose --test-result-base build/timar_ros/test_results && test -z "$$failed"
+
+check: install/.built
+	@echo '== ruff'
+	@$(VENV)/bin/ruff format --check && $(VENV)/bin/ruff check
+	@echo '== the fast tests'
+	@source ./env.sh && python -m pytest -q test/test_layers.py test/unit test/streaming
+
+bench: install/.built
+	@source ./env.sh && python -m timar_ros.benchmark $(ARGS)
+
+clean:
+	rm -rf build install log
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+#
+# Put torch into .venv: install_torch.sh cpu|cuda|system
+#   cpu     the build without CUDA, 200 MB
+#   cuda    the build on PyPI, with CUDA, 3 GB
+#   system  none: the one that the machine's Python has is used
+
+set -euo pipefail
+version=2.13.0
+constraints=toolchain/constraints.txt
+python=.venv/bin/python
+kind=$1
+
+share_system_packages() {
+  sed -i "s/^include-system-site-packages = .*/include-system-site-packages = $1/" .venv/pyvenv.cfg
+}
+pip_install() { "$python" -m pip install --quiet --constraint $constraints "$@"; }
+
+share_system_packages false
+case $kind in
+  cpu)
+    # On PyPI the only build for Linux is the one with CUDA. Another index or folder may be configured that
+    # has the small one; else uv knows PyTorch's own index.
+    pip_install "torch==$version+cpu" 2> /dev/null ||
+      { pip_install uv && "$python" -m uv pip install --quiet --python "$python" \
+          --constraint $constraints --torch-backend=cpu "torch==$version"; } ||
+      { echo "PyTorch's CPU build cannot be had from here; taking PyPI's, which is large" >&2
+        pip_install "torch==$version"; }
+    ;;
+  cuda) pip_install "torch===$version" ;;  # === refuses 2.13.0+cpu
+  system) "$python" -m pip uninstall --quiet --yes torch; share_system_packages true ;;
+  *) echo "expected TORCH=cpu, cuda or system, got TORCH=$kind" >&2; exit 1 ;;
+esac
+
+"$python" -c 'import torch; print("torch", torch.__version__, "from", torch.__path__[0])' || {
+  echo "torch cannot be imported; with TORCH=system this machine's own Python must have it" >&2
+  exit 1
+}
