@@ -80,8 +80,8 @@ class Engine:
         self.context_turns = room if wanted is None else wanted
         if not 0 <= self.context_turns <= room:
             raise ValueError(
-                f'context_turns must be 0 to {room} (window of {model.config.max_turns} turns less '
-                f'{open_turns} open), got {self.context_turns}'
+                f'context_turns must be 0 to {room} (window of {model.config.max_turns} turns '
+                f'less {open_turns} open), got {self.context_turns}'
             )
 
     def new_state(self, seed: int | Sequence[int] = 0) -> ConversationState:

@@ -1,0 +1,220 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Published TIMAR weights to our checkpoint.
+
+    python -m timar_ros.model.convert TIMAR.pth --speech WAV2VEC2_DIR OUT [--config JSON]
+
+Reads the published file memory-mapped and without running anything in it. The layer names are the
+published ones, so what is converted is the meaning: sizes, window, history.
+"""
+
+import argparse
+import json
+import pathlib
+import pickle
+import sys
+
+import torch
+from tqdm import tqdm
+
+from timar_ros.config import PRESETS, TimarConfig
+from timar_ros.model.checkpoint import check_names, save_checkpoint
+from timar_ros.model.timar import TIMAR
+from timar_ros.motion import get_space
+
+
+def read_published(path) -> tuple[dict[str, torch.Tensor], dict]:
+    """
+    Map a published `TIMAR.pth` into memory.
+
+    Returns:
+        the evaluated weights (`model_ema`) and the training arguments.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, or holds anything but tensors and arguments.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no weights at {path}; expected the published TIMAR.pth')
+    try:
+        # The one foreign type in the file; everything else but tensors is refused unread.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
+        told = str(error).split('\n')[0]
+        raise ValueError(f'{path}: not a published TIMAR checkpoint ({told})') from None
+    if not isinstance(content, dict) or 'model_ema' not in content:
+        found = ', '.join(map(str, content)) if isinstance(content, dict) else type(content)
+        raise ValueError(f"{path}: expected a checkpoint with 'model_ema', got {found}")
+    arguments = content.get('args', {})
+    return content['model_ema'], dict(getattr(arguments, '__dict__', arguments))
+
+
+def published_config(weights: dict, arguments: dict, extra: dict, source: str) -> TimarConfig:
+    """
+    Say what published weights mean: sizes from the tensors, the rest from the arguments.
+
+    Args:
+        weights: name -> tensor.
+        arguments: of the training run, stored beside the weights.
+        extra: the 'model' part of a JSON configuration; wins over the arguments.
+        source: for messages.
+
+    Raises:
+        ValueError: the weights are of a kind that this package does not have.
+    """
+    known = {**arguments, **extra}
+
+    def refuse(expected, got, fix):
+        raise ValueError(f'{source}: expected {expected}, got {got}; {fix}')
+
+    if not known.get('use_causal_attn', True):
+        refuse('turn-causal attention', 'use_causal_attn = False', 'such a model cannot stream')
+    if any(name.startswith('decoder') for name in weights) or not known.get(
+        'use_encoder_only', True
+    ):
+        refuse(
+            'an encoder-only model', 'one with a decoder', 'only the published kind is supported'
+        )
+    if (
+        'encoder_pos_embed_learned' not in weights
+        or 'diffloss.net.input_proj.weight' not in weights
+    ):
+        refuse('a TIMAR with a diffusion head', 'other weights', 'an MLP head is not supported')
+    size = str(known.get('model', '')).removeprefix('timar_')
+    if 'encoder_num_heads' in known:
+        n_heads = int(known['encoder_num_heads'])
+    elif size in ('base', 'large', 'huge'):
+        n_heads = PRESETS[size].n_heads
+    else:
+        refuse(
+            'timar_base, timar_large or timar_huge in args.model',
+            repr(known.get('model')),
+            'give its configuration with --config (a JSON with encoder_num_heads)',
+        )
+    fps = int(known.get('motion_fps', 25))
+    n_frames = round(fps * known.get('chunk_second', 1))
+    n_channels = weights['motion_encoder.0.weight'].shape[1]
+    if n_channels != get_space('flame56').n_channels:
+        refuse('56 motion channels (FLAME)', n_channels, 'other spaces are not published')
+    D = weights['z_proj.weight'].shape[0]
+    n_slots = weights['encoder_pos_embed_learned'].shape[1]
+
+    def count(prefix):
+        return len({n.removeprefix(prefix).split('.')[0] for n in weights if n.startswith(prefix)})
+
+    return TimarConfig(
+        motion_space='flame56',
+        fps=fps,
+        frames_per_turn=n_frames,
+        sample_rate_hz=int(known.get('speech_frequency', 16000)),
+        max_turns=n_slots // (4 * n_frames + 10),
+        speech='wav2vec2',
+        speech_width=weights['speech_projection.weight'].shape[1],
+        token_width=weights['z_proj.weight'].shape[1],
+        width=D,
+        n_layers=count('encoder_blocks.'),
+        n_heads=n_heads,
+        denoiser_width=weights['diffloss.net.input_proj.weight'].shape[0],
+        denoiser_blocks=count('diffloss.net.res_blocks.'),
+    )
+
+
+def load_published(path, speech_dir, config_path=None) -> TIMAR:
+    """
+    Build the model that a published checkpoint and a wav2vec2 folder make together.
+
+    Args:
+        path: the published `TIMAR.pth`.
+        speech_dir: local folder of a transformers `Wav2Vec2Model`.
+        config_path: JSON whose 'model' entry (or whole) says what the arguments do not.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the weights are damaged or of an unsupported kind.
+    """
+    from transformers import Wav2Vec2Model
+
+    weights, arguments = read_published(path)
+    extra = {}
+    if config_path is not None:
+        extra = json.loads(pathlib.Path(config_path).read_text(encoding='utf-8'))
+        extra = extra.get('model', extra)
+    config = published_config(weights, arguments, extra, str(path))
+    if not (pathlib.Path(speech_dir) / 'config.json').is_file():
+        raise FileNotFoundError(
+            f'no speech encoder at {speech_dir}; expected a local folder with config.json and '
+            'weights of facebook/wav2vec2-large-960h-lv60-self'
+        )
+    encoder = Wav2Vec2Model.from_pretrained(speech_dir, local_files_only=True)
+    if encoder.config.hidden_size != config.speech_width:
+        raise ValueError(
+            f'{speech_dir}: expected a speech encoder of width {config.speech_width}, got '
+            f'{encoder.config.hidden_size}; these weights were trained on another one'
+        )
+    speech_config = {k: v for k, v in encoder.config.to_diff_dict().items() if _is_plain(v)}
+    config = TimarConfig(**{**vars(config), 'speech_config': speech_config})
+    with torch.device('meta'):
+        model = TIMAR(config)
+    stored = dict(weights)
+    stored.update({f'speech.net.{k}': v for k, v in encoder.state_dict().items()})
+    # Published weights work on raw units.
+    stored['motion_mean'] = torch.zeros(config.n_channels)
+    stored['motion_std'] = torch.ones(config.n_channels)
+    check_names(model, stored, str(path))
+    model.load_state_dict(stored, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _is_plain(value) -> bool:
+    return isinstance(value, (bool, int, float, str, list)) or value is None
+
+
+def check_finite(model: TIMAR, source: str) -> int:
+    """
+    Read every weight once, with a progress bar; return how many bytes they take.
+
+    Raises:
+        ValueError: a weight is NaN or infinite; names it.
+    """
+    weights = model.state_dict()
+    n_bytes = sum(tensor.numel() * 4 for tensor in weights.values())
+    with tqdm(total=n_bytes, unit='B', unit_scale=True, desc='reading weights') as bar:
+        for name, tensor in weights.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f'{source}: {name} holds NaN or infinity; the file is damaged')
+            bar.update(tensor.numel() * 4)
+    return n_bytes
+
+
+def main(args=None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog='python -m timar_ros.model.convert', description=__doc__)
+    parser.add_argument('weights', help='the published TIMAR.pth')
+    parser.add_argument('--speech', required=True, help='local folder of the wav2vec2 encoder')
+    parser.add_argument('out', help='checkpoint to write, ends in .safetensors')
+    parser.add_argument('--config', help='JSON for sizes that args.model does not name')
+    options = parser.parse_args(args)
+    out = pathlib.Path(options.out)
+    if out.suffix != '.safetensors':
+        parser.error(f'OUT must end in .safetensors, got {options.out}')
+    try:
+        model = load_published(options.weights, options.speech, options.config)
+        n_bytes = check_finite(model, options.weights)
+    except (FileNotFoundError, ValueError) as error:
+        print(f'convert: {error}', file=sys.stderr)
+        return 1
+    print(f'writing {out} ...')
+    save_checkpoint(out, model, notes='converted from the published TIMAR weights (Apache-2.0)')
+    config = model.config
+    print(
+        f'{out}: {config.n_layers} blocks of width {config.width}, window of {config.max_turns} '
+        f'turns of {config.turn_s:g} s, {n_bytes / 1e9:.2f} GB'
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

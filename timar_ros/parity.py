@@ -1,0 +1,186 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Prove that our model is the published one, on reference vectors of the published implementation.
+
+    python -m timar_ros.parity DIR [--dtype float32] [--device cpu]
+
+Prints `name max_abs_diff` for each item; exit code 1 if one exceeds 1e-4. Sizes, window, steps
+and heads are read from the folder. Half types are reported, not judged.
+"""
+
+import argparse
+from collections.abc import Iterator
+import dataclasses
+import json
+import pathlib
+import sys
+
+import numpy as np
+import torch
+
+from timar_ros.config import SamplingConfig
+from timar_ros.learn.metrics import evaluate_clip
+from timar_ros.model.checkpoint import DTYPES
+from timar_ros.model.convert import load_published
+from timar_ros.model.timar import TIMAR, passes
+from timar_ros.model.turn import Turn
+from timar_ros.stream.engine import Engine
+
+BOUND = 1e-4
+_FILES = ('TIMAR.pth', 'config.json', 'inputs.npz', 'outputs.npz', 'wav2vec2/config.json')
+_MODE_KEYS = {
+    'num_iter', 'mask_history_agent', 'use_random_orders', 'max_context_time', 'temperature',
+    'cfg', 'cfg_schedule',
+}  # fmt: skip
+
+
+def _normalise_clip(pcm: np.ndarray) -> np.ndarray:
+    """Normalise a whole recording, as the published data code does (TIMAR.md §3)."""
+    audio = pcm.astype(np.float32) / 32768.0
+    return ((audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)).astype(np.float32)
+
+
+def _turns(model: TIMAR, inputs) -> list[Turn]:
+    config = model.config
+    T, S = config.frames_per_turn, config.samples_per_turn
+    user, agent = (_normalise_clip(inputs[f'pcm_{voice}']) for voice in ('user', 'agent'))
+    motion = torch.from_numpy(inputs['motion_user'].astype(np.float32))
+    n_turns = min(len(user), len(agent)) // S
+    known = torch.ones(1, T, dtype=torch.bool)
+    return [
+        Turn(
+            user_speech=torch.from_numpy(user[None, k * S : (k + 1) * S]),
+            user_heard=known,
+            user_motion=motion[None, k * T : (k + 1) * T],
+            user_seen=known,
+            agent_speech=torch.from_numpy(agent[None, k * S : (k + 1) * S]),
+            agent_motion=torch.zeros(1, T, config.n_channels),
+            is_shown=~known,
+        )
+        for k in range(n_turns)
+    ]
+
+
+def _recorded_noise(outputs, mode: str):
+    """Return a noise source that plays back what the published implementation drew."""
+
+    def draw(seeds, first_turn, n_turns, n_passes, n_draws, n_frames, n_channels):
+        noise = torch.zeros(len(seeds), n_turns, n_passes, n_draws, n_frames, n_channels)
+        for p, frames in enumerate(passes(n_frames, n_passes)):
+            for draw in range(n_draws):
+                recorded = outputs[f'{mode}/noise/{first_turn}/{p}/{draw}']
+                noise[0, 0, p, draw, frames] = torch.from_numpy(recorded)
+        return noise
+
+    return draw
+
+
+def _run_mode(model: TIMAR, turns, settings: dict, outputs, mode: str, steps: int) -> np.ndarray:
+    unknown = set(settings) - _MODE_KEYS
+    if (
+        unknown
+        or settings.get('use_random_orders')
+        or settings.get('cfg_schedule', 'constant') != ('constant')
+    ):
+        raise ValueError(f'mode {mode}: expected only {sorted(_MODE_KEYS)} with constant guidance '
+                         f'and frames left to right, got {settings}')  # fmt: skip
+    history = 'masked' if settings['mask_history_agent'] else 'shown'
+    model.config = dataclasses.replace(model.config, history=history)
+    context = None
+    if 'max_context_time' in settings:
+        context = round(settings['max_context_time'] / model.config.turn_s) - 1
+    sampling = SamplingConfig(
+        steps=steps,
+        temperature=settings.get('temperature', 1.0),
+        cfg_scale=settings.get('cfg', 1.0),
+        n_passes=settings['num_iter'],
+        reveal=False,
+        context_turns=context,
+    )
+    engine = Engine(model, sampling, noise=_recorded_noise(outputs, mode))
+    state = engine.new_state()
+    return torch.cat([engine.step(turn, state)[0] for turn in turns]).cpu().numpy()
+
+
+def _loss_rows(model: TIMAR, outputs) -> dict[str, np.ndarray]:
+    names = ('target', 'z', 't', 'noise')
+    rows = [torch.from_numpy(outputs[f'loss/{name}']).to(model.device) for name in names]
+    rows = [r.to(model.dtype) if r.is_floating_point() else r for r in rows]
+    with torch.no_grad():
+        return {k: v.float().cpu().numpy() for k, v in model.diffloss.loss(*rows).items()}
+
+
+def compare(folder, dtype: str = 'float32', device: str = 'cpu') -> Iterator[tuple[str, float]]:
+    """
+    Compare our model with every item of a reference folder.
+
+    Args:
+        folder: laid out as the project's own `test/reference`.
+        dtype: of our weights.
+        device: torch device.
+
+    Yields:
+        name of the item and the largest absolute difference (inf where one is not finite).
+
+    Raises:
+        FileNotFoundError: a file of the layout is missing.
+        ValueError: the weights or a mode are of a kind that we do not have.
+    """
+    folder = pathlib.Path(folder)
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f'{folder}: expected a reference folder, missing {missing}')
+    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    model = load_published(folder / 'TIMAR.pth', folder / 'wav2vec2', folder / 'config.json')
+    mean, std = model.motion_mean, model.motion_std
+    model = model.to(device, DTYPES[dtype])
+    model.motion_mean, model.motion_std = mean.to(device), std.to(device)
+    steps = int(config['model'].get('num_sampling_steps', 5))
+    with np.load(folder / 'inputs.npz') as inputs, np.load(folder / 'outputs.npz') as outputs:
+        turns = _turns(model, inputs)
+        with torch.no_grad():
+            features = model.speech(turns[0].user_speech.to(device))
+            tokens = model.speech_projection(features)[0].float().cpu().numpy()
+        yield 'speech_tokens_turn0', _difference(tokens, outputs['speech_tokens_turn0'])
+        for mode, settings in config['modes'].items():
+            motion = _run_mode(model, turns, settings, outputs, mode, steps)
+            yield f'{mode}/motion', _difference(motion, outputs[f'{mode}/motion'])
+        for name, rows in _loss_rows(model, outputs).items():
+            yield f'loss/{name}', _difference(rows, outputs[f'loss/{name}'])
+    if (folder / 'metrics.npz').is_file():
+        expected = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
+        with np.load(folder / 'metrics.npz') as clips:
+            ours = evaluate_clip(
+                clips['prediction'], clips['ground_truth'], clips['partner'], model.space
+            )
+        for name, value in expected.items():
+            yield f'metrics/{name}', _difference(np.array(ours[name]), np.array(value))
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    if ours.shape != theirs.shape or not np.all(np.isfinite(ours)):
+        return float('inf')
+    return float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max())
+
+
+def main(args=None) -> int:
+    """Run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog='python -m timar_ros.parity', description=__doc__)
+    parser.add_argument('folder', help='reference vectors')
+    parser.add_argument('--dtype', choices=list(DTYPES), default='float32')
+    parser.add_argument('--device', default='cpu')
+    options = parser.parse_args(args)
+    worst = 0.0
+    try:
+        for name, difference in compare(options.folder, options.dtype, options.device):
+            print(f'{name} {difference:.3e}')
+            worst = max(worst, difference)
+    except (FileNotFoundError, ValueError) as error:
+        print(f'parity: {error}', file=sys.stderr)
+        return 1
+    return int(options.dtype == 'float32' and not worst <= BOUND)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
