@@ -77,14 +77,13 @@ def _recorded_noise(outputs, mode: str):
 
 
 def _run_mode(model: TIMAR, turns, settings: dict, outputs, mode: str, steps: int) -> np.ndarray:
-    unknown = set(settings) - _MODE_KEYS
-    if (
-        unknown
-        or settings.get('use_random_orders')
-        or settings.get('cfg_schedule', 'constant') != ('constant')
-    ):
-        raise ValueError(f'mode {mode}: expected only {sorted(_MODE_KEYS)} with constant guidance '
-                         f'and frames left to right, got {settings}')  # fmt: skip
+    is_known = set(settings) <= _MODE_KEYS
+    is_constant = settings.get('cfg_schedule', 'constant') == 'constant'
+    if not is_known or not is_constant or settings.get('use_random_orders'):
+        raise ValueError(
+            f'mode {mode}: expected only {sorted(_MODE_KEYS)} with constant guidance and frames '
+            f'left to right, got {settings}'
+        )
     history = 'masked' if settings['mask_history_agent'] else 'shown'
     model.config = dataclasses.replace(model.config, history=history)
     context = None
@@ -106,7 +105,6 @@ def _run_mode(model: TIMAR, turns, settings: dict, outputs, mode: str, steps: in
 def _loss_rows(model: TIMAR, outputs) -> dict[str, np.ndarray]:
     names = ('target', 'z', 't', 'noise')
     rows = [torch.from_numpy(outputs[f'loss/{name}']).to(model.device) for name in names]
-    rows = [r.to(model.dtype) if r.is_floating_point() else r for r in rows]
     with torch.no_grad():
         return {k: v.float().cpu().numpy() for k, v in model.diffloss.loss(*rows).items()}
 

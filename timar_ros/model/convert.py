@@ -72,16 +72,10 @@ def published_config(weights: dict, arguments: dict, extra: dict, source: str) -
 
     if not known.get('use_causal_attn', True):
         refuse('turn-causal attention', 'use_causal_attn = False', 'such a model cannot stream')
-    if any(name.startswith('decoder') for name in weights) or not known.get(
-        'use_encoder_only', True
-    ):
-        refuse(
-            'an encoder-only model', 'one with a decoder', 'only the published kind is supported'
-        )
-    if (
-        'encoder_pos_embed_learned' not in weights
-        or 'diffloss.net.input_proj.weight' not in weights
-    ):
+    has_decoder = any(name.startswith('decoder') for name in weights)
+    if has_decoder or not known.get('use_encoder_only', True):
+        refuse('an encoder-only model', 'one with a decoder', 'only the published kind is known')
+    if not {'encoder_pos_embed_learned', 'diffloss.net.input_proj.weight'} <= set(weights):
         refuse('a TIMAR with a diffusion head', 'other weights', 'an MLP head is not supported')
     size = str(known.get('model', '')).removeprefix('timar_')
     if 'encoder_num_heads' in known:

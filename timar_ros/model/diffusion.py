@@ -91,6 +91,14 @@ class DiffusionHead(nn.Module):
         self._full = Schedule(np.arange(N_STEPS))
         self._respaced: dict[int, Schedule] = {}
 
+    def _embed(self, context: torch.Tensor) -> torch.Tensor:
+        return self.net.cond_embed(context.to(self.net.cond_embed.weight.dtype))
+
+    def _denoise(self, x, timestep, embedded) -> tuple[torch.Tensor, torch.Tensor]:
+        # Motion and loss stay float32: a frame rounded to a half type would be seen as jitter.
+        x0, logits = self.net(x.to(embedded.dtype), timestep, embedded)
+        return x0.float(), logits.float()
+
     def loss(self, target, context, timestep, noise, channel_mask=None) -> dict:
         """
         Compute the training loss of rows.
@@ -113,7 +121,7 @@ class DiffusionHead(nn.Module):
 
         alpha_bar = at(self._full.alpha_bar)
         noisy = alpha_bar.sqrt() * target + (1 - alpha_bar).sqrt() * noise
-        x0, logits = self.net(noisy, timestep, self.net.cond_embed(context))
+        x0, logits = self._denoise(noisy, timestep, self._embed(context))
         weight = torch.ones_like(target) if channel_mask is None else channel_mask.to(target.dtype)
 
         def mean(values, group=slice(None)):
@@ -157,20 +165,14 @@ class DiffusionHead(nn.Module):
         if steps not in self._respaced:
             self._respaced[steps] = Schedule.respaced(steps)
         schedule = self._respaced[steps]
-        condition = self.net.cond_embed(context)
-        null = None if null_context is None else self.net.cond_embed(null_context)
-
-        def denoise(x, timestep, embedded):
-            # The state stays float32: rounding it to a half type would be seen as jitter.
-            x0, logits = self.net(x.to(embedded.dtype), timestep, embedded)
-            return x0.float(), logits.float()
-
+        condition = self._embed(context)
+        null = None if null_context is None else self._embed(null_context)
         x = noise[0].float()
         for draw, i in enumerate(reversed(range(steps)), start=1):
             timestep = torch.full((1,), int(schedule.timesteps[i]), device=x.device)
-            x0, logits = denoise(x, timestep, condition)
+            x0, logits = self._denoise(x, timestep, condition)
             if null is not None:
-                null_x0, _ = denoise(x, timestep, null)
+                null_x0, _ = self._denoise(x, timestep, null)
                 x0 = null_x0 + cfg_scale * (x0 - null_x0)
             x_mean = float(schedule.mean_x0[i]) * x0 + float(schedule.mean_x[i]) * x
             if i == 0:

@@ -245,7 +245,7 @@ class TIMAR(nn.Module):
             raise ValueError('loss needs at least one agent frame that is not shown, got none')
         z = self.encode(self.embed(turns), None, self._band(N))
         context = z[:, :, slots('agent_motion', T)].flatten(0, 2)[rows].repeat(repeat, 1)
-        target = self.normalise(turns.agent_motion).flatten(0, 2)[rows].repeat(repeat, 1)
+        target = self.normalise(turns.agent_motion).float().flatten(0, 2)[rows].repeat(repeat, 1)
         if channel_mask is None:
             valid = None
         else:
@@ -254,7 +254,7 @@ class TIMAR(nn.Module):
         R = len(target)
         timestep = torch.randint(N_STEPS, (R,), generator=generator, device=target.device)
         noise = torch.randn(target.shape, generator=generator, device=target.device)
-        parts = self.diffloss.loss(target, context, timestep, noise.to(target.dtype), valid)
+        parts = self.diffloss.loss(target, context, timestep, noise, valid)
         return parts['loss'].mean(), {k: v.detach().mean() for k, v in parts.items()}
 
     def _band(self, n_turns: int) -> torch.Tensor | None:
