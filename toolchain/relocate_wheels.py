@@ -3,9 +3,10 @@
 """
 Point the CMake files of the ROS wheels at this Python instead of the one that built them.
 
-The message packages export the absolute include folders of the machine that made the wheels (a prefix
-that ends in `cp311-cp311`, with `include/python3.11` and `lib/python3.11/site-packages` below it). CMake
-refuses a folder that does not exist, so both are rewritten. Running it again changes nothing.
+The message packages export the absolute include folders of the machine that made the wheels: a
+prefix that ends in `cp311-cp311`, with `include/python3.11` and `lib/python3.11/site-packages`
+below it. CMake refuses a folder that does not exist, so both are rewritten. Running it again
+changes nothing.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ FOREIGN_SITE_PACKAGES = re.compile(r'[^";]*/cp3\d+-cp3\d+/lib/python3\.\d+/site-
 
 
 def relocate(text: str, include: str, site_packages: str) -> str:
-    """Replace the building machine's two folders in a CMake file's text by those of this Python."""
+    """Replace the building machine's folders in a CMake file's text by those of this Python."""
     text = FOREIGN_SITE_PACKAGES.sub(lambda _: site_packages, text)
     return FOREIGN_INCLUDE.sub(lambda _: include, text)
 
