@@ -1,0 +1,349 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A conversation from stamped audio to planned motion: buffers, schedule and engine put together.
+
+The live node and the offline evaluator both run this, so that a recording gives the same motion
+in both. Reads no clock: the caller says which planning moment it is. One thread at a time.
+
+    push_audio ... push_user_motion ...      as it arrives
+    plan = plan(moment)                      at each planning moment
+    accept(plan)                             unless it came too late to be shown
+    settle()                                 when there is time
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from timar_ros.config import SamplingConfig, TimingConfig
+from timar_ros.model.timar import TIMAR
+from timar_ros.model.turn import Turn
+from timar_ros.stream.audio import AudioPacket
+from timar_ros.stream.buffer import VoiceTrack
+from timar_ros.stream.engine import Engine
+from timar_ros.stream.ingest import VoiceIngest
+from timar_ros.stream.level import LevelState, normalise
+from timar_ros.stream.motion_track import MotionTrack
+from timar_ros.stream.plan import Plan, PlanInForce, glide
+from timar_ros.stream.schedule import Schedule
+
+VOICES = ('user', 'agent')
+
+
+@dataclasses.dataclass
+class _Memory:
+    """
+    What a reset forgets, beside the engine's state.
+
+    Schema:
+        first_turn: turn of the grid at which the conversation began; None before its first sample.
+        levels: loudness of each voice up to the last committed turn.
+        features: (voice, turn) -> the audio and its features, of turns still open.
+    """
+
+    first_turn: int | None = None
+    levels: dict = dataclasses.field(
+        default_factory=lambda: {voice: LevelState() for voice in VOICES}
+    )
+    features: dict = dataclasses.field(default_factory=dict)
+
+
+class Conversation:
+    """
+    One conversation with a model.
+
+    Args:
+        model: weights; `TIMAR.config.sample_rate_hz` must be the grid's 16 kHz.
+        timing: when to plan.
+        sampling: how to draw.
+        seed: of the noise.
+    """
+
+    def __init__(
+        self,
+        model: TIMAR,
+        timing: TimingConfig | None = None,
+        sampling: SamplingConfig | None = None,
+        seed: int = 0,
+    ):
+        self.schedule = Schedule(model.config, timing or TimingConfig())
+        self.engine = Engine(model, sampling, open_turns=self.schedule.open_turns)
+        self.space = model.space
+        self._config = model.config
+        self._seed = seed
+        self._window_s = model.config.max_turns * model.config.turn_s
+        self._tracks = {voice: VoiceTrack() for voice in VOICES}
+        self._ingests = {
+            voice: VoiceIngest(voice, self._tracks[voice], window_s=self._window_s)
+            for voice in VOICES
+        }
+        self._user_motion = MotionTrack(model.config.n_channels)
+        self._in_force = PlanInForce(self.space.neutral)
+        self._n_plans = 0
+        self._counts = dict.fromkeys(
+            'plans turns resets clock_jumps missing_user_frames bad_plans'.split(), 0
+        )
+        self._begin()
+
+    def _begin(self) -> None:
+        self._memory = _Memory()
+        self._state = self.engine.new_state(self._seed)
+        self._last_moment: int | None = None
+        self._last_answered: int | None = None
+
+    def reset(self) -> None:
+        """Begin anew with the next sample; the head goes on from where it is."""
+        for ingest in self._ingests.values():
+            ingest.reset()
+        self._user_motion.clear()
+        self._counts['resets'] += 1
+        self._begin()
+
+    def push_audio(self, voice: str, packet: AudioPacket, arrival_ns: int) -> None:
+        """
+        Take what one voice said.
+
+        Args:
+            voice: 'user' or 'agent'.
+            packet: any rate, any channels.
+            arrival_ns: when it came, on the clock of the stamps.
+
+        Raises:
+            ValueError: the packet contradicts itself; nothing was taken.
+        """
+        self._ingests[voice].push(packet, arrival_ns)
+
+    def push_user_motion(self, stamp_ns: int, motion: np.ndarray) -> None:
+        """Take one frame `[M]` of the user's head, from `motion.frame_to_motion`."""
+        self._user_motion.write(stamp_ns, motion)
+
+    def next_plan_ns(self, after_ns: int) -> int:
+        """Return the first planning moment at `after_ns` or later."""
+        return self.schedule.next_moment(after_ns)
+
+    def counters(self) -> dict[str, int]:
+        """Return what happened so far, by name."""
+        voices = {
+            f'{voice}_{name}': count
+            for voice, ingest in self._ingests.items()
+            for name, count in ingest.counters.items()
+        }
+        return {**self._counts, **voices}
+
+    def take_warnings(self) -> list[str]:
+        """Return texts worth logging since the last call."""
+        return [
+            f'{voice}: {text}'
+            for voice, ingest in self._ingests.items()
+            for text in ingest.take_warnings()
+        ]
+
+    def plan(self, moment_ns: int) -> Plan | None:
+        """
+        Plan the motion at a planning moment, from all that was pushed and counts by then.
+
+        Moments may be left out, never repeated. A moment before the last one, or more than a
+        window after it, is a jump of the clock: the conversation begins anew.
+
+        Args:
+            moment_ns: from `next_plan_ns`.
+
+        Returns:
+            the plan, or None while nobody has spoken yet. It takes effect by `accept`.
+        """
+        self._follow_clock(moment_ns)
+        if self._memory.first_turn is None:
+            self._memory.first_turn = self._find_start(moment_ns)
+            if self._memory.first_turn is None:
+                return None
+        if self.schedule.is_anticipating:
+            while self.schedule.is_over(self._next_turn, moment_ns):
+                self._commit(self._next_turn, moment_ns)
+            first, motion = self._draft(moment_ns)
+        else:
+            newest = self.schedule.turn_of(self.schedule.heard_until(moment_ns)) - 1
+            if newest < self._next_turn:
+                return None
+            while self._next_turn < newest:  # moments that were left out
+                self._commit(self._next_turn, moment_ns)
+            first, motion = self._answer(newest, moment_ns)
+        if not np.all(np.isfinite(motion)):
+            self._counts['bad_plans'] += 1
+            return None
+        return self._make_plan(moment_ns, first, self.space.clamp(motion))
+
+    def accept(self, plan: Plan) -> None:
+        """Put a plan in force; its frames count as shown from here on."""
+        self._in_force.replace(plan.first_frame, plan.motion)
+        self._last_answered = plan.first_frame // self._config.frames_per_turn
+
+    def rest(self, moment_ns: int) -> Plan:
+        """Return a plan that only glides to rest, for whoever switches the head off."""
+        first = self.schedule.first_planned_frame(moment_ns)
+        before = self._in_force.read(first - 2, 2)
+        self._last_answered = None
+        return self._number(moment_ns, first, glide(before, self.space.neutral, self._config.fps))
+
+    def settle(self) -> None:
+        """Do what can wait until the plan is out: slide the window, forget what is past."""
+        self.engine.settle(self._state)
+        if self._memory.first_turn is None:
+            return
+        turn = self._next_turn
+        for track in self._tracks.values():
+            track.forget_before(turn * self._config.samples_per_turn)
+        self._user_motion.forget_before(self.schedule.turn_ns(turn - 1))
+        self._in_force.forget_before((turn - 1) * self._config.frames_per_turn)
+        features = self._memory.features
+        for key in [key for key in features if key[1] < turn]:
+            del features[key]
+
+    @property
+    def _next_turn(self) -> int:
+        """The first turn of the grid that is not committed."""
+        return self._memory.first_turn + self._state.n_turns
+
+    def _follow_clock(self, moment_ns: int) -> None:
+        last, self._last_moment = self._last_moment, moment_ns
+        if last is None:
+            return
+        if not 0 < moment_ns - last <= self._window_s * 1e9:
+            self._counts['clock_jumps'] += 1
+            self.reset()
+            self._last_moment = moment_ns
+
+    def _find_start(self, moment_ns: int) -> int | None:
+        """Return the turn of the first sample that counts at this moment."""
+        S = self._config.samples_per_turn
+        last = self.schedule.last_open_turn(moment_ns)
+        first = last - self._config.max_turns
+        for turn in range(first, last + 1):
+            for voice in VOICES:
+                if self._read_voice(voice, turn * S, moment_ns)[1].any():
+                    return turn
+        return None
+
+    def _read_voice(self, voice: str, start: int, moment_ns: int):
+        """Return samples `[S]` and which of them are present, as they count at this moment."""
+        S = self._config.samples_per_turn
+        if voice == 'user':
+            samples, is_present = self._tracks[voice].read(start, S)
+            until = self.schedule.heard_until(moment_ns)
+        else:
+            samples, is_present = self._tracks[voice].read(start, S, sent_before_ns=moment_ns)
+            until = self.schedule.known_until(moment_ns)
+        n = min(max(self.schedule.samples_until(until) - start, 0), S)
+        is_present[n:] = False
+        return np.where(is_present, samples, 0.0).astype(np.float32), is_present
+
+    def _turn(self, turn: int, moment_ns: int, levels: dict, n_shown: int) -> tuple[Turn, dict]:
+        """
+        Assemble what counts of a turn at this moment.
+
+        Args:
+            turn: of the grid.
+            moment_ns: planning moment.
+            levels: loudness of both voices up to this turn.
+            n_shown: how many of its first frames are shown.
+
+        Returns:
+            the turn, and the loudness up to its end.
+        """
+        T, S = self._config.frames_per_turn, self._config.samples_per_turn
+        speech, features, after = {}, {}, {}
+        for voice in VOICES:
+            samples, is_present = self._read_voice(voice, turn * S, moment_ns)
+            samples, after[voice] = normalise(samples, is_present, levels[voice])
+            speech[voice] = torch.from_numpy(samples)[None]
+            features[voice] = self._features(voice, turn, speech[voice])
+            if voice == 'user':
+                is_heard = is_present.reshape(T, -1).all(-1)
+        grid = [self.schedule.frame_ns(turn * T + i) for i in range(T)]
+        seen_until = self.schedule.heard_until(moment_ns)
+        user_motion, is_seen = self._user_motion.read(grid, seen_until)
+        shown = self._in_force.read(turn * T, T)
+        value = Turn(
+            user_speech=speech['user'],
+            user_heard=torch.from_numpy(is_heard)[None],
+            user_motion=torch.from_numpy(user_motion)[None],
+            user_seen=torch.from_numpy(is_seen)[None],
+            agent_speech=speech['agent'],
+            agent_motion=torch.from_numpy(shown)[None],
+            is_shown=(torch.arange(T) < n_shown)[None],
+            user_features=features['user'],
+            agent_features=features['agent'],
+        )
+        return value, after
+
+    def _features(self, voice: str, turn: int, audio: torch.Tensor) -> torch.Tensor:
+        """Encode a voice of a turn, unless the same audio was encoded at the last moment."""
+        known = self._memory.features.get((voice, turn))
+        if known is None or not torch.equal(known[0], audio):
+            known = (audio, self.engine.encode_speech(audio))
+            self._memory.features[voice, turn] = known
+        return known[1]
+
+    def _commit(self, turn: int, moment_ns: int) -> None:
+        T = self._config.frames_per_turn
+        value, self._memory.levels = self._turn(turn, moment_ns, self._memory.levels, T)
+        self._count_turn(value)
+        self.engine.commit(value, self._state)
+
+    def _count_turn(self, value: Turn) -> None:
+        self._counts['turns'] += 1
+        if self._tracks['user'].end is not None:  # a robot without a microphone misses nothing
+            self._counts['missing_user_frames'] += int((~value.user_heard).sum())
+
+    def _draft(self, moment_ns: int) -> tuple[int, np.ndarray]:
+        """Draft the open turns; return the first frame to plan and the motion from there on."""
+        T = self._config.frames_per_turn
+        planned = self.schedule.first_planned_frame(moment_ns)
+        first_turn = self._next_turn
+        levels, turns = self._memory.levels, []
+        for turn in range(first_turn, self.schedule.last_open_turn(moment_ns) + 1):
+            value, levels = self._turn(turn, moment_ns, levels, planned - turn * T)
+            turns.append(value)
+        drawn = self.engine.draft(turns, self._state)
+        motion = drawn[0].flatten(0, 1).cpu().numpy()  # [N·T, M]
+        first = max(planned, first_turn * T)
+        motion = motion[first - first_turn * T :]
+        return first, self._in_force.blend(first, motion, self.schedule.blend_frames)
+
+    def _answer(self, turn: int, moment_ns: int) -> tuple[int, np.ndarray]:
+        """Answer a turn that is over, in the published protocol."""
+        T = self._config.frames_per_turn
+        value, self._memory.levels = self._turn(turn, moment_ns, self._memory.levels, 0)
+        self._count_turn(value)
+        motion = self.engine.step(value, self._state)[0].cpu().numpy()
+        # Turns in a row are never blended; a turn that finds the head elsewhere, in the glide
+        # after a missed plan or a reset, is.
+        follows = self._last_answered == turn - 1 or self._n_plans == 0
+        n_blend = 0 if follows else self.schedule.blend_frames
+        return turn * T, self._in_force.blend(turn * T, motion, n_blend)
+
+    def _make_plan(self, moment_ns: int, first: int, motion: np.ndarray) -> Plan:
+        self._counts['plans'] += 1
+        before = self._in_force.read(first - 2, 2)
+        tail = glide(np.concatenate([before, motion])[-2:], self.space.neutral, self._config.fps)
+        return self._number(moment_ns, first, np.concatenate([motion, self.space.clamp(tail)]))
+
+    def _number(self, moment_ns: int, first: int, motion: np.ndarray) -> Plan:
+        """Stamp and number frames `[n, M]` that begin at a frame of the grid."""
+        T = self._config.frames_per_turn
+        self._n_plans += 1
+        frames = np.arange(first, first + len(motion))
+        begin = self._memory.first_turn
+        if begin is None:
+            begin = first // T
+        return Plan(
+            plan=self._n_plans,
+            moment_ns=moment_ns,
+            first_frame=first,
+            motion=motion.astype(np.float32),
+            stamp_ns=np.array([self.schedule.shown_ns(int(f)) for f in frames], np.int64),
+            turn=np.maximum(frames // T - begin, 0),
+            frame=frames % T,
+            fps=self._config.fps,
+        )

@@ -1,0 +1,127 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The plan in force: what the head shows, frame by frame, and how a new plan takes over.
+
+Frames are counted on the grid of `schedule`. A new plan blends in over a few frames, and every
+plan ends in a glide to rest, so that whoever gets no newer one comes to rest.
+"""
+
+import dataclasses
+
+import numpy as np
+
+# The glide takes a person's time for a slow head turn.
+_GLIDE_S = 1.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """
+    Motion from a first frame on; replaces everything from there.
+
+    Attributes:
+        plan: counts up.
+        moment_ns: planning moment it belongs to.
+        first_frame: its first frame on the grid.
+        motion: float32 `[n, M]`, units of the motion space.
+        stamp_ns: int64 `[n]`, when each frame is shown.
+        turn: int64 `[n]`, turn of each frame since the conversation's start.
+        frame: int64 `[n]`, index within the turn.
+        fps: frames a second.
+    """
+
+    plan: int
+    moment_ns: int
+    first_frame: int
+    motion: np.ndarray
+    stamp_ns: np.ndarray
+    turn: np.ndarray
+    frame: np.ndarray
+    fps: int
+
+
+def glide(motion: np.ndarray, rest: np.ndarray, fps: int) -> np.ndarray:
+    """
+    Continue motion to rest by the minimum-jerk quintic from its last position and velocity.
+
+    Args:
+        motion: `[n, M]`, n >= 1; the velocity is that of its last two frames.
+        rest: `[M]` where it comes to rest.
+        fps: frames a second.
+
+    Returns:
+        float32 `[round(1.2 fps), M]`; the last frame is at rest, with zero velocity.
+
+    Source: Flash and Hogan 1985, with the boundary conditions x, v, 0 and rest, 0, 0.
+    """
+    n = round(_GLIDE_S * fps)
+    start = motion[-1] - rest
+    velocity = (motion[-1] - motion[-2]) * n if len(motion) > 1 else np.zeros_like(start)
+    # A fast last step would swing far past; it is braked to at most what brings it to rest.
+    limit = 2.0 * np.abs(start) + 0.05
+    velocity = np.clip(velocity, -limit, limit)
+    s = (np.arange(1, n + 1) / n)[:, None]
+    position_part = 1 - 10 * s**3 + 15 * s**4 - 6 * s**5
+    velocity_part = s - 6 * s**3 + 8 * s**4 - 3 * s**5
+    return (rest + start * position_part + velocity * velocity_part).astype(np.float32)
+
+
+class PlanInForce:
+    """
+    The frames that are or will be shown.
+
+    Args:
+        rest: `[M]`, shown before the first plan and after the last.
+    """
+
+    def __init__(self, rest: np.ndarray):
+        self._rest = rest.astype(np.float32)
+        self._first = 0
+        self._motion = np.zeros((0, len(rest)), np.float32)
+
+    def read(self, first_frame: int, n: int) -> np.ndarray:
+        """Return frames `[n, M]`; the neutral head where there is no plan."""
+        motion = np.tile(self._rest, (n, 1))
+        begin = max(first_frame, self._first)
+        end = min(first_frame + n, self._first + len(self._motion))
+        if begin < end:
+            motion[begin - first_frame : end - first_frame] = self._motion[
+                begin - self._first : end - self._first
+            ]
+        return motion
+
+    def replace(self, first_frame: int, motion: np.ndarray) -> None:
+        """Put frames `[n, M]` in force from `first_frame` on, in place of all that was there."""
+        if not len(self._motion):
+            self._first, self._motion = first_frame, motion
+            return
+        first = min(self._first, first_frame)
+        before = self.read(first, first_frame - first)
+        self._first, self._motion = first, np.concatenate([before, motion])
+
+    def forget_before(self, frame: int) -> None:
+        """Drop frames that nobody asks for any more."""
+        n_old = min(max(frame - self._first, 0), len(self._motion))
+        self._first, self._motion = self._first + n_old, self._motion[n_old:]
+
+    def blend(self, first_frame: int, motion: np.ndarray, n_blend: int) -> np.ndarray:
+        """
+        Let a draft take over from the plan in force.
+
+        Args:
+            first_frame: of the draft.
+            motion: `[n, M]`.
+            n_blend: over so many frames.
+
+        Returns:
+            `[n, M]`: smoothstep from the old plan to the draft.
+        """
+        n_blend = min(n_blend, len(motion))
+        if not n_blend:
+            return motion
+        s = np.arange(1, n_blend + 1, dtype=np.float32)[:, None] / (n_blend + 1)
+        weight = s * s * (3 - 2 * s)
+        old = self.read(first_frame, n_blend)
+        head = (1 - weight) * old + weight * motion[:n_blend]
+        return np.concatenate([head, motion[n_blend:]])
