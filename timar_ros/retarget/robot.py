@@ -1,0 +1,243 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A robot's neck as data: one YAML file a robot, read strictly.
+
+Knows the joints, their limits and where commands go. Refuses what does not make sense, with the
+file, the key and the fix; knows nothing of motion or ROS.
+"""
+
+import dataclasses
+import difflib
+import math
+from pathlib import Path
+
+import yaml
+
+# Rotations about x (forward), y (left), z (up) of REP-103; 'jaw' opens the mouth.
+AXES = ('roll', 'pitch', 'yaw', 'jaw')
+OUTPUTS = ('trajectory', 'commands', 'joint_targets')
+LIMITS = ('position_rad', 'velocity_rad_s', 'acceleration_rad_s2', 'jerk_rad_s3')
+
+
+@dataclasses.dataclass(frozen=True)
+class Joint:
+    """
+    One joint of a neck: joint = offset_rad + sign * scale * angle about its axis.
+
+    Attributes:
+        name: as in `joint_states` and in the controller.
+        axis: 'roll', 'pitch', 'yaw' (REP-103; positive pitch is nose down) or 'jaw' (opening).
+        sign: 1, or -1 where the joint turns the other way.
+        offset_rad: the joint where the head looks straight ahead (the mouth is closed).
+        scale: joint radians for each radian of the head.
+        lower_rad, upper_rad: limits of position.
+        velocity_rad_s, acceleration_rad_s2, jerk_rad_s3: limits of magnitude.
+        ours: names of the limits that the maker does not publish; we chose them.
+    """
+
+    name: str
+    axis: str
+    sign: int
+    offset_rad: float
+    scale: float
+    lower_rad: float
+    upper_rad: float
+    velocity_rad_s: float
+    acceleration_rad_s2: float
+    jerk_rad_s3: float
+    ours: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Robot:
+    """
+    The neck of a robot.
+
+    Attributes:
+        name: of the file.
+        description: which robot, and where the numbers come from.
+        output: 'trajectory', 'commands' or 'joint_targets': what the robot listens to.
+        topic: where it listens, relative to the robot's namespace.
+        base_frame, head_frame: TF frames below and above the neck.
+        joints: in the order of the controller.
+        chain: rotation axes from the body to the head.
+    """
+
+    name: str
+    description: str
+    output: str
+    topic: str
+    base_frame: str
+    head_frame: str
+    joints: tuple[Joint, ...]
+    chain: tuple[str, ...]
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the joints, in the order of the controller."""
+        return tuple(joint.name for joint in self.joints)
+
+
+def robot_names(folder: str | Path) -> list[str]:
+    """Return the names of the robots that `folder` describes, sorted."""
+    return sorted(path.stem for path in Path(folder).glob('*.yaml'))
+
+
+def load_robot(robot: str, folder: str | Path) -> Robot:
+    """
+    Read a robot, strictly.
+
+    Args:
+        robot: name of a robot in `folder`, or a path that ends in `.yaml`.
+        folder: where the shipped robots lie.
+
+    Raises:
+        FileNotFoundError: there is no such robot or file; names the nearest known one.
+        ValueError: the file is not YAML, or says something that cannot be.
+    """
+    path = (
+        Path(robot) if str(robot).endswith(('.yaml', '.yml')) else Path(folder) / f'{robot}.yaml'
+    )
+    if not path.is_file():
+        known = robot_names(folder)
+        if path == Path(robot):
+            raise FileNotFoundError(f'no robot file at {path}; give a path, or one of {known}')
+        raise FileNotFoundError(
+            f'unknown robot {str(robot)!r}{_nearest(robot, known)}; shipped: {", ".join(known)}; '
+            'or give the path of a YAML file of your own'
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f'{path}: not valid YAML: {" ".join(str(error).split())}; '
+            'check indentation, colons and brackets there'
+        ) from None
+    return _robot(content, path)
+
+
+def _nearest(name, known) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1)
+    return f'; did you mean {close[0]!r}?' if close else ''
+
+
+def _check_keys(mapping, required, optional, where: str) -> None:
+    if not isinstance(mapping, dict):
+        raise ValueError(f'{where}: expected keys with values, got {mapping!r}')
+    known = (*required, *optional)
+    for key in mapping:
+        if key not in known:
+            hint = _nearest(key, known) or f'; known: {", ".join(known)}'
+            raise ValueError(f'{where}: unknown key {key!r}{hint}')
+    for key in required:
+        if key not in mapping:
+            raise ValueError(f'{where}: missing key {key!r}; add it')
+
+
+def _number(value, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f'{where}: must be a finite number, got {value!r}')
+    return float(value)
+
+
+def _text(value, where: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f'{where}: must be a text that is not empty, got {value!r}')
+    return value.strip()
+
+
+def _choice(value, choices, where: str):
+    if value not in choices:
+        raise ValueError(
+            f'{where}: must be one of {", ".join(map(str, choices))}, got {value!r}'
+            f'{_nearest(value, [str(choice) for choice in choices])}'
+        )
+    return value
+
+
+def _robot(content, path: Path) -> Robot:
+    required = ('description', 'output', 'topic', 'joints')
+    _check_keys(content, required, ('base_frame', 'head_frame', 'chain'), str(path))
+    entries = content['joints']
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f'{path}: joints: must be a list of at least one joint, got {entries!r}')
+    joints = tuple(_joint(entry, f'{path}: joints[{i}]') for i, entry in enumerate(entries))
+    for what in ('name', 'axis'):
+        values = [getattr(joint, what) for joint in joints]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(
+                f'{path}: joints: {what} {twice[0]!r} stands twice; each joint needs its own'
+            )
+    axes = [joint.axis for joint in joints if joint.axis != 'jaw']
+    chain = content.get('chain', axes)
+    if not isinstance(chain, list) or sorted(map(str, chain)) != sorted(axes):
+        raise ValueError(
+            f'{path}: chain: must name the axes of the joints ({", ".join(axes)}) from the body '
+            f'to the head, got {chain!r}'
+        )
+    return Robot(
+        name=path.stem,
+        description=_text(content['description'], f'{path}: description'),
+        output=_choice(content['output'], OUTPUTS, f'{path}: output'),
+        topic=_text(content['topic'], f'{path}: topic'),
+        base_frame=_text(content.get('base_frame', 'neck_base'), f'{path}: base_frame'),
+        head_frame=_text(content.get('head_frame', 'head'), f'{path}: head_frame'),
+        joints=joints,
+        chain=tuple(chain),
+    )
+
+
+def _joint(entry, where: str) -> Joint:
+    _check_keys(entry, ('name', 'axis', 'limits'), ('sign', 'offset_rad', 'scale'), where)
+    where = f'{where} ({entry["name"]})'
+    limits = entry['limits']
+    _check_keys(limits, LIMITS, ('ours',), f'{where}: limits')
+    position = limits['position_rad']
+    if not isinstance(position, list) or len(position) != 2:
+        raise ValueError(
+            f'{where}: limits: position_rad must be [lowest, highest], got {position!r}'
+        )
+    lower, upper = (_number(value, f'{where}: limits: position_rad') for value in position)
+    if not lower < upper:
+        raise ValueError(
+            f'{where}: limits: position_rad is the wrong way round: {lower} is not below {upper}; '
+            f'write [{min(lower, upper)}, {max(lower, upper)}]'
+        )
+    magnitudes = {key: _number(limits[key], f'{where}: limits: {key}') for key in LIMITS[1:]}
+    for key, value in magnitudes.items():
+        if value <= 0:
+            raise ValueError(
+                f'{where}: limits: {key} must be above 0 (it is a magnitude, for both ways), '
+                f'got {value}'
+            )
+    ours = limits.get('ours', [])
+    if not isinstance(ours, list):
+        raise ValueError(f'{where}: limits: ours must be a list of limits, got {ours!r}')
+    for name in ours:
+        _choice(name, LIMITS, f'{where}: limits: ours')
+    offset = _number(entry.get('offset_rad', 0.0), f'{where}: offset_rad')
+    if not lower <= offset <= upper:
+        raise ValueError(
+            f'{where}: offset_rad {offset} lies outside position_rad [{lower}, {upper}]; it is '
+            'the joint where the head looks straight ahead'
+        )
+    scale = _number(entry.get('scale', 1.0), f'{where}: scale')
+    if scale <= 0:
+        raise ValueError(
+            f'{where}: scale must be above 0, got {scale}; use sign: -1 to turn round'
+        )
+    return Joint(
+        name=_text(entry['name'], f'{where}: name'),
+        axis=_choice(entry['axis'], AXES, f'{where}: axis'),
+        sign=_choice(entry.get('sign', 1), (1, -1), f'{where}: sign'),
+        offset_rad=offset,
+        scale=scale,
+        lower_rad=lower,
+        upper_rad=upper,
+        velocity_rad_s=magnitudes['velocity_rad_s'],
+        acceleration_rad_s2=magnitudes['acceleration_rad_s2'],
+        jerk_rad_s3=magnitudes['jerk_rad_s3'],
+        ours=tuple(ours),
+    )
