@@ -1,0 +1,182 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Sound devices: which there are, and a stream that is opened again when its device goes away.
+
+Knows PortAudio, through sounddevice, and that its list of devices is one for the whole process.
+Knows nothing of samples or messages.
+"""
+
+from collections.abc import Callable
+import threading
+
+# PortAudio opens, closes and lists devices for one caller at a time, and lists them anew only
+# while no stream of this process is open; several nodes may share the process.
+_portaudio = threading.Lock()
+_open_streams = set()
+
+
+def import_sounddevice():
+    """
+    Import sounddevice, which loads PortAudio.
+
+    Raises:
+        RuntimeError: one of the two is not installed; says how to install it.
+    """
+    try:
+        import sounddevice
+    except ImportError as error:
+        raise RuntimeError('sound needs sounddevice; pip install sounddevice') from error
+    except OSError as error:
+        raise RuntimeError(
+            'sound needs the PortAudio library; apt-get install libportaudio2'
+        ) from error
+    return sounddevice
+
+
+def list_devices(kind: str) -> str:
+    """
+    List the devices of a kind, one a line: index, name, sound system, channels, usual rate.
+
+    Args:
+        kind: 'input' or 'output'.
+    """
+    sd = import_sounddevice()
+    default = _default_index(sd, kind)
+    lines = [
+        f'{"*" if d["index"] == default else " "} {d["index"]:3d}  {d["name"]}  '
+        f'({sd.query_hostapis(d["hostapi"])["name"]}, {d[f"max_{kind}_channels"]} channels, '
+        f'{d["default_samplerate"]:.0f} Hz)'
+        for d in _of_kind(sd, kind)
+    ]
+    return '\n'.join(lines or [f'no {kind} devices'])
+
+
+def find_device(wanted: str, kind: str) -> dict:
+    """
+    Find a device by name or index.
+
+    Args:
+        wanted: its index, its name, a part of its name that no other device has, or '' for the
+            default one.
+        kind: 'input' or 'output'.
+
+    Returns:
+        The device as sounddevice describes it.
+
+    Raises:
+        ValueError: there is none, or more than one; lists those that there are.
+    """
+    sd = import_sounddevice()
+    devices = _of_kind(sd, kind)
+    if wanted == '':
+        found = [d for d in devices if d['index'] == _default_index(sd, kind)]
+    elif wanted.isdecimal():
+        found = [d for d in devices if d['index'] == int(wanted)]
+    else:
+        found = [d for d in devices if d['name'] == wanted]
+        found = found or [d for d in devices if wanted.lower() in d['name'].lower()]
+    if len(found) == 1:
+        return found[0]
+    what = f'device {wanted!r}' if wanted else 'default device'
+    known = ', '.join(f'{d["index"]} {d["name"]!r}' for d in found or devices) or 'none'
+    raise ValueError(
+        f'{len(found)} {kind} devices match {wanted!r}: {known}; give more of the name'
+        if found
+        else f'no {kind} {what}; there are: {known}'
+    )
+
+
+class KeptStream:
+    """
+    A stream on a sound device, opened again whenever the device goes away.
+
+    A thread of its own opens it, serves it, and tries again every `retry_s` after it is lost; each
+    loss and each return is logged once.
+
+    Args:
+        open_stream: takes the callback to call when the stream finishes, returns the stream. May
+            raise ValueError or sounddevice's PortAudioError.
+        serve: does what the stream needs until the event it gets is set. May raise TimeoutError
+            where nothing comes any more.
+        logger: of the node.
+        retry_s: pause between attempts.
+    """
+
+    def __init__(self, open_stream: Callable, serve: Callable, logger, retry_s: float):
+        self._open_stream = open_stream
+        self._serve = serve
+        self._logger = logger
+        self._retry_s = retry_s
+        self._closing = threading.Event()
+        self._gone = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='sound')
+        self._thread.start()
+
+    def close(self) -> None:
+        """Close the stream and wait for the thread."""
+        self._closing.set()
+        self._gone.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        sd = import_sounddevice()
+        is_lost = False
+        while True:
+            self._gone.clear()
+            if self._closing.is_set():
+                return
+            try:
+                stream = self._open()
+            except (sd.PortAudioError, ValueError) as error:
+                reason = str(error)
+            else:
+                if is_lost:
+                    self._logger.info('the sound device is back')
+                is_lost = False
+                reason = self._serve_until_gone(stream)
+            if self._closing.is_set():
+                return
+            if not is_lost:
+                is_lost = True
+                self._logger.warning(f'{reason}; trying again every {self._retry_s:g} s')
+            self._closing.wait(self._retry_s)
+            _rescan(sd)
+
+    def _open(self):
+        with _portaudio:
+            stream = self._open_stream(self._gone.set)
+            try:
+                stream.start()
+            except Exception:
+                stream.close()
+                raise
+            _open_streams.add(stream)
+        return stream
+
+    def _serve_until_gone(self, stream) -> str:
+        try:
+            self._serve(self._gone)
+            return 'the sound device went away'
+        except TimeoutError as error:
+            return str(error)
+        finally:
+            with _portaudio:
+                _open_streams.discard(stream)
+                stream.close()
+
+
+def _rescan(sd) -> None:
+    """List the devices anew, so that one plugged in since is found."""
+    with _portaudio:
+        if not _open_streams:
+            sd._terminate()
+            sd._initialize()
+
+
+def _of_kind(sd, kind: str) -> list[dict]:
+    return [d for d in sd.query_devices() if d[f'max_{kind}_channels'] > 0]
+
+
+def _default_index(sd, kind: str) -> int:
+    return sd.default.device[0 if kind == 'input' else 1]

@@ -1,0 +1,207 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a microphone hears, as stamped audio: `ros2 run timar_ros microphone`, or `... --list`.
+
+Knows the device and the topic. Where a block belongs in time is decided in `stream.capture`.
+"""
+
+import dataclasses
+import queue
+import sys
+import time
+
+import numpy as np
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+from timar_ros.msg import AudioChunk
+from timar_ros.nodes.convert import audio_chunk
+from timar_ros.nodes.devices import KeptStream, find_device, import_sounddevice, list_devices
+from timar_ros.nodes.params import declare, parameter
+from timar_ros.stream.capture import Capture
+
+_QUEUE_BLOCKS = 200  # 2 s or more; a longer stall loses audio, which the sample count then shows
+_STALL_S = 3.0  # a fresh virtual device may take 2 s to deliver
+
+
+@dataclasses.dataclass(frozen=True)
+class MicrophoneParams:
+    """Parameters of the microphone node."""
+
+    device: str = parameter('', 'name (a part will do) or index of the device; empty: the default')
+    sample_rate_hz: int = parameter(
+        16000,
+        'wanted; a device without it runs at its own',
+        unit='Hz',
+        minimum=8000,
+        maximum=192000,
+    )
+    channels: int = parameter(1, 'channels that the device is opened with', minimum=1, maximum=32)
+    channel: int = parameter(0, 'which of them is published; -1: all', minimum=-1, maximum=31)
+    chunk_ms: int = parameter(10, 'audio in a message', unit='ms', minimum=10, maximum=20)
+    latency_ms: int = parameter(
+        20, "of the device's own buffer", unit='ms', minimum=1, maximum=500
+    )
+    retry_s: float = parameter(
+        1.0, 'pause before a lost device is tried again', unit='s', minimum=0.1, maximum=60.0
+    )
+    frame_id: str = parameter('microphone', "the microphone's frame, in each header")
+
+    def __post_init__(self):
+        if self.channel >= self.channels:
+            raise ValueError(
+                f'channel must be below channels = {self.channels}, got {self.channel}; raise '
+                'channels, or take a lower one'
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """What the device handed over: samples `[n, channels]`, and when."""
+
+    frame: int  # index of the first frame since the stream was opened
+    samples: np.ndarray
+    monotonic_ns: int
+    age_s: float  # of the first frame at that moment
+
+
+class _Inbox:
+    """The device's callback: copies blocks into a bounded queue and counts, nothing else."""
+
+    def __init__(self, fallback_age_s: float):
+        self.blocks = queue.Queue(maxsize=_QUEUE_BLOCKS)
+        self.flags = 0
+        self._fallback_age_s = fallback_age_s
+        self._frame = 0
+
+    def take(self, indata, frames, times, status) -> None:
+        self.flags += bool(status)
+        age_s = times.currentTime - times.inputBufferAdcTime
+        if not 0.0 < age_s < 2.0:  # some drivers do not tell
+            age_s = self._fallback_age_s
+        block = _Block(self._frame, indata.copy(), time.monotonic_ns(), age_s)
+        self._frame += frames
+        if not self.blocks.full():  # a block left out is a hole in the frames' count
+            self.blocks.put_nowait(block)
+
+
+class MicrophoneNode(Node):
+    """Publishes `user/audio` from a sound device, and tries again when the device goes away."""
+
+    def __init__(self, **options):
+        super().__init__('microphone', **options)
+        self._params = declare(self, MicrophoneParams)
+        self._sd = import_sounddevice()
+        qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
+        self._audio_pub = self.create_publisher(AudioChunk, 'user/audio', qos)
+        self._capture = Capture(self._params.sample_rate_hz)
+        self._flags = 0
+        self._stream = KeptStream(self._open, self._serve, self.get_logger(), self._params.retry_s)
+
+    def destroy_node(self):
+        """Close the device, then the node."""
+        self._stream.close()
+        super().destroy_node()
+
+    def _open(self, on_finished):
+        params = self._params
+        device = find_device(params.device, 'input')
+        wanted = {'device': device['index'], 'channels': params.channels, 'dtype': 'float32'}
+        self._rate_hz = params.sample_rate_hz
+        try:
+            self._sd.check_input_settings(samplerate=self._rate_hz, **wanted)
+        except self._sd.PortAudioError:
+            self._rate_hz = int(device['default_samplerate'])
+        n_frames = self._rate_hz * params.chunk_ms // 1000
+        self._inbox = _Inbox((params.latency_ms + params.chunk_ms) / 1000)
+        stream = self._sd.InputStream(
+            samplerate=self._rate_hz,
+            blocksize=n_frames,
+            latency=params.latency_ms / 1000,
+            callback=self._inbox.take,
+            finished_callback=on_finished,
+            **wanted,
+        )
+        self._capture.restart(self._rate_hz)
+        channels = f'channel {params.channel}' if params.channel >= 0 else 'all channels'
+        self.get_logger().info(
+            f'listening to {device["name"]!r} at {self._rate_hz} Hz, {channels} of '
+            f'{params.channels}'
+        )
+        return stream
+
+    def _serve(self, gone) -> None:
+        silent_since = time.monotonic()
+        while not gone.is_set():
+            try:
+                block = self._inbox.blocks.get(timeout=0.1)
+            except queue.Empty:
+                if time.monotonic() - silent_since > _STALL_S:
+                    raise TimeoutError(
+                        f'the sound device delivered nothing for {_STALL_S:g} s'
+                    ) from None
+                continue
+            silent_since = time.monotonic()
+            self._publish(block)
+
+    def _publish(self, block: _Block) -> None:
+        node_ns = self.get_clock().now().nanoseconds
+        if node_ns == 0:  # simulated time has not begun
+            return
+        lost_before, steps_before = self._capture.lost_samples, self._capture.clock_steps
+        place = self._capture.place(
+            block.frame,
+            len(block.samples),
+            block.monotonic_ns - round(block.age_s * 1e9),
+            time.monotonic_ns(),
+            node_ns,
+        )
+        self._tell_losses(lost_before, steps_before)
+        if place is None:
+            return
+        channel = self._params.channel
+        samples = block.samples if channel < 0 else block.samples[:, channel]
+        self._audio_pub.publish(
+            audio_chunk(
+                samples,
+                self._rate_hz,
+                stamp_ns=place.stamp_ns,
+                first_sample=place.first_sample,
+                sent_ns=node_ns,
+                frame_id=self._params.frame_id,
+            )
+        )
+
+    def _tell_losses(self, lost_before: int, steps_before: int) -> None:
+        lost = self._capture.lost_samples - lost_before
+        if lost:
+            self.get_logger().warning(
+                f'lost {lost / self._rate_hz * 1e3:.0f} ms of audio ({self._inbox.flags} device '
+                f'flags); {self._capture.lost_samples / self._rate_hz:.2f} s since the start'
+            )
+        if self._capture.clock_steps != steps_before:
+            self.get_logger().warning("the node's clock was set; stamps follow it")
+
+
+def main(args=None):
+    """Run the node, or list the devices."""
+    arguments = sys.argv[1:] if args is None else args
+    if '--list' in arguments:
+        sys.stdout.write(list_devices('input') + '\n')
+        return
+    rclpy.init(args=args)
+    node = MicrophoneNode()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

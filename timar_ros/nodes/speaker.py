@@ -1,0 +1,237 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The agent's voice: utterances in, announced on `agent/audio` ahead of time, and played on time.
+
+Knows the device, the topics and the service. When what sounds is decided in `stream.playback`.
+"""
+
+import dataclasses
+import sys
+import time
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_srvs.srv import Trigger
+
+from timar_ros.msg import AudioChunk
+from timar_ros.nodes.convert import audio_chunk
+from timar_ros.nodes.devices import KeptStream, find_device, import_sounddevice, list_devices
+from timar_ros.nodes.params import declare, parameter
+from timar_ros.stream.audio import AudioPacket, packet_from_fields
+from timar_ros.stream.playback import PlaybackCursor, PlaybackSchedule
+
+_PUMP_S = 0.01  # how often what waits is looked at
+_BLOCK_MS = 10  # what the device takes at once
+_STALL_S = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeakerParams:
+    """Parameters of the speaker node."""
+
+    playback: bool = parameter(True, 'False: announce only, for robots that play sound themselves')
+    device: str = parameter('', 'name (a part will do) or index of the device; empty: the default')
+    sample_rate_hz: int = parameter(
+        48000, 'of the device and of agent/audio', unit='Hz', minimum=8000, maximum=192000
+    )
+    channels: int = parameter(2, 'of the device; the voice is on each', minimum=1, maximum=32)
+    latency_ms: int = parameter(
+        20, "of the device's own buffer; a stop takes as long", unit='ms', minimum=1, maximum=500
+    )
+    extra_latency_ms: int = parameter(
+        0,
+        'what the device does not tell (Bluetooth, amplifiers)',
+        unit='ms',
+        minimum=0,
+        maximum=1000,
+    )
+    agent_lead_ms: int = parameter(
+        400,
+        'nothing sounds sooner than this after its announcement',
+        unit='ms',
+        minimum=0,
+        maximum=5000,
+    )
+    jitter_ms: int = parameter(
+        50,
+        'an utterance begins later by this, against uneven delivery',
+        unit='ms',
+        minimum=0,
+        maximum=2000,
+    )
+    slack_ms: int = parameter(
+        500, 'how much earlier still things are announced', unit='ms', minimum=100, maximum=5000
+    )
+    retry_s: float = parameter(
+        1.0, 'pause before a lost device is tried again', unit='s', minimum=0.1, maximum=60.0
+    )
+    frame_id: str = parameter('speaker', "the loudspeaker's frame, in each header")
+
+
+class SpeakerNode(Node):
+    """Schedules `speaker/utterance`, announces it on `agent/audio`, plays it; `~/stop` ends it."""
+
+    def __init__(self, **options):
+        super().__init__('speaker', **options)
+        params = self._params = declare(self, SpeakerParams)
+        self._schedule = PlaybackSchedule(
+            params.sample_rate_hz,
+            agent_lead_ms=params.agent_lead_ms,
+            jitter_ms=params.jitter_ms,
+            slack_ms=params.slack_ms,
+        )
+        self._cursor = PlaybackCursor(self._schedule)
+        self._refused = 0
+        self._flags = 0  # underruns of the device
+        self._n_filled = 0  # blocks that the device took
+        # A TTS may deliver minutes at once.
+        reliable = ReliabilityPolicy.RELIABLE
+        self._audio_pub = self.create_publisher(
+            AudioChunk, 'agent/audio', QoSProfile(depth=100, reliability=reliable)
+        )
+        self.create_subscription(
+            AudioChunk,
+            'speaker/utterance',
+            self._on_utterance,
+            QoSProfile(depth=1000, reliability=reliable),
+        )
+        self.create_service(Trigger, '~/stop', self._on_stop)
+        self.create_timer(_PUMP_S, self._announce)
+        self._stream = None
+        if params.playback:
+            self._sd = import_sounddevice()
+            self._stream = KeptStream(self._open, self._serve, self.get_logger(), params.retry_s)
+
+    def destroy_node(self):
+        """Close the device, then the node."""
+        if self._stream is not None:
+            self._stream.close()
+        super().destroy_node()
+
+    @property
+    def counters(self) -> dict:
+        """What happened so far, by name."""
+        return {
+            **self._schedule.counters,
+            'refused_messages': self._refused,
+            'device_underruns': self._flags,
+            'resyncs': self._cursor.resyncs,
+        }
+
+    def _on_utterance(self, msg: AudioChunk) -> None:
+        try:
+            self._schedule.push(packet_from_fields(msg), self._now_ns())
+        except ValueError as error:
+            self._refused += 1
+            self.get_logger().warning(
+                f'refused {self._refused} utterance messages, this one: {error}',
+                throttle_duration_sec=1.0,
+            )
+        self._announce()
+
+    def _on_stop(self, _request, response):
+        packets = self._schedule.stop(self._now_ns(), self._cursor.rendered)
+        self._publish(packets)
+        withdrawn_s = sum(len(p.samples) for p in packets) / self._params.sample_rate_hz
+        response.success = True
+        response.message = f'withdrew {withdrawn_s:.2f} s of speech'
+        return response
+
+    def _announce(self) -> None:
+        now_ns = self._now_ns()
+        self._cursor.observe_clock(time.monotonic_ns(), now_ns)
+        underruns = self._schedule.counters['underruns']
+        self._publish(self._schedule.announce(now_ns))
+        counters = self._schedule.counters
+        if counters['underruns'] != underruns:
+            silence_s = counters['underrun_samples'] / self._params.sample_rate_hz
+            self.get_logger().warning(
+                f'speech came too slowly: {counters["underruns"]} underruns, {silence_s:.2f} s of '
+                'silence in all',
+                throttle_duration_sec=1.0,
+            )
+
+    def _publish(self, packets: list[AudioPacket]) -> None:
+        for packet in packets:
+            self._audio_pub.publish(
+                audio_chunk(
+                    packet.samples,
+                    packet.sample_rate_hz,
+                    stamp_ns=packet.stamp_ns,
+                    first_sample=packet.first_sample,
+                    sent_ns=packet.sent_ns,
+                    frame_id=self._params.frame_id,
+                )
+            )
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _open(self, on_finished):
+        params = self._params
+        device = find_device(params.device, 'output')
+        wanted = {
+            'device': device['index'],
+            'channels': min(params.channels, device['max_output_channels']),
+            'dtype': 'float32',
+            'samplerate': params.sample_rate_hz,
+        }
+        try:
+            self._sd.check_output_settings(**wanted)
+        except self._sd.PortAudioError as error:
+            raise ValueError(
+                f'{device["name"]!r} does not play {params.sample_rate_hz} Hz ({error}); set '
+                f'sample_rate_hz to {device["default_samplerate"]:.0f}'
+            ) from error
+        self._cursor.restart()
+        stream = self._sd.OutputStream(
+            blocksize=params.sample_rate_hz * _BLOCK_MS // 1000,
+            latency=params.latency_ms / 1000,
+            callback=self._fill,
+            finished_callback=on_finished,
+            **wanted,
+        )
+        self.get_logger().info(f'speaking on {device["name"]!r} at {params.sample_rate_hz} Hz')
+        return stream
+
+    def _fill(self, outdata, frames, times, status) -> None:
+        """Hand the device its next samples; in the device's thread."""
+        self._flags += bool(status)
+        ahead_s = times.outputBufferDacTime - times.currentTime
+        if not 0.0 < ahead_s < 2.0:  # some drivers do not tell
+            ahead_s = (self._params.latency_ms + _BLOCK_MS) / 1000
+        ahead_s += self._params.extra_latency_ms / 1000
+        samples = self._cursor.render(frames, time.monotonic_ns() + round(ahead_s * 1e9))
+        outdata[:] = samples[:, None]
+        self._n_filled += 1
+
+    def _serve(self, gone) -> None:
+        filled = self._n_filled
+        while not gone.wait(_STALL_S):
+            if self._n_filled == filled:
+                raise TimeoutError(f'the sound device took nothing for {_STALL_S:g} s')
+            filled = self._n_filled
+
+
+def main(args=None):
+    """Run the node, or list the devices."""
+    arguments = sys.argv[1:] if args is None else args
+    if '--list' in arguments:
+        sys.stdout.write(list_devices('output') + '\n')
+        return
+    rclpy.init(args=args)
+    node = SpeakerNode()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

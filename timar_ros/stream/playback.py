@@ -1,0 +1,363 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+When each sample of the agent's voice sounds: utterances onto a timeline, that into a device.
+
+A `PlaybackSchedule` queues utterances, gives their samples a time when it announces them, and
+takes back what a stop leaves unheard. A `PlaybackCursor` walks a sound device along that timeline,
+so that what was announced for an instant sounds at that instant. Knows no clock, no device, no
+ROS.
+
+    arrives        announced (sent)             sounds (stamp)
+      |  queue  ->  |  >= agent_lead  ->          |
+      push          announce                      PlaybackCursor.render
+"""
+
+import bisect
+import collections
+import dataclasses
+
+import numpy as np
+
+from timar_ros.stream.audio import AudioPacket
+from timar_ros.stream.capture import SampleClock
+from timar_ros.stream.utterance import Utterance
+
+_NS = 1_000_000_000
+_FADE_MS = 5  # of the last samples at a stop; shorter clicks
+_FLUSH_MS = 20  # whatever comes later than this before the deadline begins anew
+_STEP_MS = 100  # a clock that goes back by more was set; by less, it is left alone
+_RESYNC_MS = 10  # a device that is off by more, in mid-voice, is put right at once
+_STOPPED_PAUSE_NS = 500_000_000  # a longer pause ends what a stop interrupted
+_UTTERANCE_PAUSE_NS = 1_000_000_000  # a longer one, after all has sounded, is between utterances
+
+
+@dataclasses.dataclass(frozen=True)
+class _Segment:
+    """Samples on the timeline, `[start, end)` in samples of the output rate since time 0."""
+
+    start: int
+    samples: np.ndarray
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.samples)
+
+
+class PlaybackSchedule:
+    """
+    Give every sample of the agent's utterances the time at which it sounds.
+
+    One thread pushes, announces and stops; another may `read`, since the timeline is replaced as a
+    whole. Silence between utterances is not announced: it is what there is where nothing was.
+
+    Args:
+        sample_rate_hz: of the output; utterances are resampled to it, all channels mixed to one.
+        agent_lead_ms: nothing sounds sooner than this after it was announced.
+        jitter_ms: how much later still an utterance begins, which hides uneven delivery.
+        slack_ms: how much earlier than it must something is announced, if it is there; a stall of
+            the announcing thread below this is not heard.
+        chunk_ms: longest announcement.
+        max_queue_s: most that may wait to be announced.
+
+    Attributes:
+        counters: what happened so far, by name; samples are at the output rate.
+    """
+
+    def __init__(
+        self,
+        sample_rate_hz: int,
+        agent_lead_ms: int = 400,
+        jitter_ms: int = 50,
+        slack_ms: int = 500,
+        chunk_ms: int = 100,
+        max_queue_s: int = 300,
+    ):
+        self.sample_rate_hz = sample_rate_hz
+        self._lead = self._count(agent_lead_ms)
+        self._jitter = self._count(jitter_ms)
+        self._ahead = self._lead + self._jitter + self._count(slack_ms)
+        self._chunk = self._count(chunk_ms)
+        self._max_queue = max_queue_s * sample_rate_hz
+        self._fade = np.linspace(1.0, 0.0, self._count(_FADE_MS), dtype=np.float32)
+
+        self._timeline: tuple[_Segment, ...] = ()  # announced, by start, without overlaps
+        self._end = 0  # of the timeline
+        self._queue: collections.deque[Utterance] = collections.deque()
+        self._next_first: int | None = None  # the sender's count after its last packet
+        self._last_push_ns = 0
+        self._is_stopped = False  # what goes on with the stopped utterance is dropped
+        self._last = 0  # position of the clock at the last announcement
+        self.counters = {
+            'samples': 0,  # announced
+            'underruns': 0,  # gaps inside an utterance: it was delivered too slowly
+            'underrun_samples': 0,  # silence in those gaps
+            'withdrawn_samples': 0,  # announced, and taken back by a stop
+            'dropped_samples': 0,  # never announced: stopped before
+            'refused_samples': 0,  # the queue was full
+            'clock_steps': 0,  # the clock was set back below what had been announced
+        }
+
+    def index(self, time_ns: int) -> int:
+        """Position on the timeline of a time, in samples of the output rate."""
+        return (time_ns * self.sample_rate_hz + _NS // 2) // _NS
+
+    def stamp_ns(self, index: int) -> int:
+        """Time of a position on the timeline."""
+        return (index * _NS + self.sample_rate_hz // 2) // self.sample_rate_hz
+
+    def push(self, packet: AudioPacket, now_ns: int) -> None:
+        """
+        Queue a stretch of an utterance. Its stamps are ignored; call `announce` right after.
+
+        Stretches that count on in `first_sample` are one utterance (so are those of senders that
+        do not count, while the one before has not sounded).
+
+        Raises:
+            ValueError: a sample or the rate makes no sense, or the queue is full; the stretch is
+                dropped.
+        """
+        if packet.sample_rate_hz <= 0:
+            raise ValueError(f'sample_rate must be above 0 Hz, got {packet.sample_rate_hz}')
+        if not np.isfinite(packet.samples).all():
+            raise ValueError('samples must be finite, got NaN or infinity; mend the TTS')
+        n_in = len(packet.samples)
+        n_out = round(n_in * self.sample_rate_hz / packet.sample_rate_hz)
+        continues = self._continues(packet, now_ns)
+        is_counted = continues and packet.first_sample
+        self._next_first = (packet.first_sample or 0) + n_in
+        if self._is_stopped and is_counted and now_ns - self._last_push_ns < _STOPPED_PAUSE_NS:
+            self._last_push_ns = now_ns
+            self.counters['dropped_samples'] += n_out
+            return
+        self._last_push_ns = now_ns
+        continues &= not self._is_stopped
+        self._is_stopped = False
+        queued = self._n_queued()
+        if queued + n_out > self._max_queue:
+            self.counters['refused_samples'] += n_out
+            raise ValueError(
+                f'expected at most {self._max_queue / self.sample_rate_hz:.0f} s waiting to be '
+                f'spoken, got {n_in / packet.sample_rate_hz:.1f} s on top of '
+                f'{queued / self.sample_rate_hz:.1f} s; send less at once, or stop first'
+            )
+        last = self._queue[-1] if self._queue else None
+        if last is None or not continues or last.rate_in_hz != packet.sample_rate_hz:
+            if last is not None:
+                last.end()
+            last = Utterance(packet.sample_rate_hz, self.sample_rate_hz, continues)
+            self._queue.append(last)
+        last.push(packet.samples.mean(axis=1, dtype=np.float32))
+
+    def announce(self, now_ns: int) -> list[AudioPacket]:
+        """
+        Put on the timeline what has to be announced now.
+
+        Call after every push, and at least every 20 ms.
+
+        Returns:
+            What to publish, in order; `stamp_ns` is when it sounds, `sent_ns` is `now_ns` and
+            `first_sample` the position on the timeline.
+        """
+        now = self.index(now_ns)
+        packets = self._rewind(now, now_ns)
+        new = []
+        while self._queue and self._is_ready(self._queue[0], now, now_ns):
+            if self._end < now + self._lead:
+                self._begin(self._queue[0], now + self._lead + self._jitter)
+            if self._end >= now + self._ahead:
+                break
+            new.append(_Segment(self._end, self._queue[0].take(self._chunk)))
+            self._end = new[-1].end
+            if self._queue[0].is_ended and not self._queue[0].n_left:
+                self._queue.popleft()
+        self.counters['samples'] += sum(len(segment.samples) for segment in new)
+        self._set_timeline(self._timeline + tuple(new), now)
+        return packets + [self._packet(s.start, s.samples, now_ns) for s in new]
+
+    def stop(self, now_ns: int, rendered: int | None = None) -> list[AudioPacket]:
+        """
+        Fall silent, and take back what will not be heard.
+
+        Args:
+            now_ns: the moment of the stop.
+            rendered: position up to which the device has taken samples, which cannot be taken
+                back; None where nothing is played here.
+
+        Returns:
+            What to publish: a short fade and silence, in place of what was announced.
+        """
+        now = self.index(now_ns)
+        cut = max(now, rendered or 0)
+        self.counters['dropped_samples'] += self._n_queued()
+        self._queue.clear()
+        self._is_stopped = True
+        packets = self._withdraw(cut, now_ns)
+        self.counters['withdrawn_samples'] += sum(len(p.samples) for p in packets)
+        return packets
+
+    def read(self, start: int, n_samples: int) -> tuple[np.ndarray, bool]:
+        """
+        Read the timeline.
+
+        Returns:
+            float32 `[n_samples]` from position `start` on, silent where there is nothing; and
+            whether there is anything.
+        """
+        timeline = self._timeline
+        out = np.zeros(n_samples, np.float32)
+        first = max(bisect.bisect_right(timeline, start, key=lambda s: s.start) - 1, 0)
+        is_voiced = False
+        for segment in timeline[first:]:
+            if segment.start >= start + n_samples:
+                break
+            lo, hi = max(segment.start, start), min(segment.end, start + n_samples)
+            if lo < hi:
+                out[lo - start : hi - start] = segment.samples[
+                    lo - segment.start : hi - segment.start
+                ]
+                is_voiced = True
+        return out, is_voiced
+
+    def _count(self, duration_ms: int) -> int:
+        return self.sample_rate_hz * duration_ms // 1000
+
+    def _continues(self, packet: AudioPacket, now_ns: int) -> bool:
+        if self._next_first is None:
+            return False
+        unheard_ns = self.stamp_ns(self._end + self._n_queued()) - now_ns
+        if packet.first_sample:
+            in_time = now_ns - self._last_push_ns < _UTTERANCE_PAUSE_NS
+            return packet.first_sample == self._next_first and (in_time or unheard_ns > 0)
+        return unheard_ns > 0
+
+    def _n_queued(self) -> int:
+        return sum(utterance.n_left for utterance in self._queue)
+
+    def _is_ready(self, head: Utterance, now: int, now_ns: int) -> bool:
+        """Whether the head of the queue has something to announce."""
+        if not head.n_ready and not head.is_ended:
+            if head.has_begun:  # the last moment at which what it holds back can join the rest
+                is_last_moment = self._end - now < self._lead + self._count(_FLUSH_MS)
+            else:
+                is_last_moment = now_ns - self._last_push_ns > _FLUSH_MS * 1_000_000
+            if is_last_moment:
+                head.end()
+                if not head.n_left:
+                    self._queue.popleft()
+        return head.n_ready > 0
+
+    def _begin(self, head: Utterance, start: int) -> None:
+        """Let the timeline go on at `start`: a new utterance, or one that came too slowly."""
+        if head.has_begun or head.continues:
+            self.counters['underruns'] += 1
+            self.counters['underrun_samples'] += start - self._end
+        self._end = start
+
+    def _set_timeline(self, segments: tuple[_Segment, ...], now: int) -> None:
+        # A second of the past stays, for a device that is late.
+        kept = bisect.bisect_right(segments, now - self.sample_rate_hz, key=lambda s: s.end)
+        self._timeline = segments[kept:]
+
+    def _rewind(self, now: int, now_ns: int) -> list[AudioPacket]:
+        """After the clock was set back, queue again what would sound only when it catches up."""
+        last, self._last = self._last, now
+        if now >= last - self._count(_STEP_MS) or self._end <= last:
+            return []
+        self.counters['clock_steps'] += 1
+        unheard, _ = self.read(last, self._end - last)
+        packets = self._withdraw(now, now_ns)
+        # As an utterance of its own: the gap is the clock's, not the sender's.
+        self._queue.appendleft(Utterance(self.sample_rate_hz, self.sample_rate_hz))
+        self._queue[0].push(unheard)
+        self._queue[0].end()
+        return packets
+
+    def _withdraw(self, cut: int, now_ns: int) -> list[AudioPacket]:
+        """Silence the timeline from `cut` on, after a fade; returns what to publish instead."""
+        if self._end <= cut:
+            return []
+        withdrawn = range(max(cut, self._timeline[0].start), self._end)
+        faded = self.read(cut, len(self._fade))[0] * self._fade
+        kept = tuple(
+            _Segment(segment.start, segment.samples[: cut - segment.start])
+            for segment in self._timeline
+            if segment.start < cut
+        )
+        self._timeline = (*kept, _Segment(cut, faded))
+        self._end = cut + len(faded)
+        steps = range(withdrawn.start, withdrawn.stop, self.sample_rate_hz)
+        return [
+            self._packet(i, self.read(i, min(self.sample_rate_hz, withdrawn.stop - i))[0], now_ns)
+            for i in steps
+        ]
+
+    def _packet(self, start: int, samples: np.ndarray, now_ns: int) -> AudioPacket:
+        return AudioPacket(
+            stamp_ns=self.stamp_ns(start),
+            first_sample=start,
+            sent_ns=now_ns,
+            sample_rate_hz=self.sample_rate_hz,
+            samples=samples[:, None],
+        )
+
+
+class PlaybackCursor:
+    """
+    Walk a sound device along a timeline: each sample sounds at its time, or not at all.
+
+    Within a voice the device plays sample after sample; it is put back on the timeline where there
+    is silence, and where it has come to be off by more than 10 ms. `render` belongs to the
+    device's thread, `observe_clock` to the node's.
+
+    Attributes:
+        rendered: position up to which the device has taken samples; None before it took any.
+        resyncs: how often the device had to be put right in mid-voice.
+    """
+
+    def __init__(self, schedule: PlaybackSchedule):
+        self._schedule = schedule
+        self._tolerance = schedule.sample_rate_hz * _RESYNC_MS // 1000
+        self._node_clock = SampleClock(1e9, warm_up=2, votes=5, time_constant_s=2.0)
+        self.resyncs = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the device's clock: its stream is opened anew. Call while no stream runs."""
+        self._device_clock = SampleClock(self._schedule.sample_rate_hz, warm_up=20, votes=15)
+        self._frame = 0
+        self.rendered: int | None = None
+
+    def observe_clock(self, monotonic_ns: int, node_ns: int) -> None:
+        """Take the computer's monotonic clock and the node's clock of one moment."""
+        self._node_clock.observe(monotonic_ns, node_ns)
+
+    def render(self, n_frames: int, sounding_ns: int) -> np.ndarray:
+        """
+        Give the device its next samples.
+
+        Args:
+            n_frames: how many.
+            sounding_ns: when the first of them will sound, as the device tells it, on the
+                monotonic clock.
+
+        Returns:
+            float32 `[n_frames]`; silence while the clocks settle (a fifth of a second).
+        """
+        frame, self._frame = self._frame, self._frame + n_frames
+        self._device_clock.observe(frame, sounding_ns)
+        if not (self._device_clock.is_settled and self._node_clock.is_settled):
+            return np.zeros(n_frames, np.float32)
+
+        sounds_ns = self._node_clock.time_ns(self._device_clock.time_ns(frame))
+        target = self._schedule.index(sounds_ns)
+        start = target if self.rendered is None else self.rendered
+        samples, is_voiced = self._schedule.read(start, n_frames)
+        is_off = abs(target - start) > self._tolerance
+        if is_off or not is_voiced:
+            self.resyncs += is_off and is_voiced
+            samples, _ = self._schedule.read(target, n_frames)
+            samples[: max(start - target, 0)] = 0.0  # nothing is heard twice
+            start = target
+        self.rendered = start + n_frames
+        return samples
