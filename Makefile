@@ -40,8 +40,9 @@ $(MADE)/torch: $(MADE)/venv toolchain/install_torch.sh $(if $(filter $(INSTALLED
 
 $(MADE)/packages: $(MADE)/venv $(wildcard toolchain/*.txt) toolchain/relocate_wheels.py
 	@echo '== ROS 2 and Python packages'
-	@$(VENV)/bin/python -m pip install --quiet --constraint toolchain/constraints.txt \
-	  --requirement toolchain/core.txt --requirement toolchain/ros.txt --requirement toolchain/dev.txt
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint toolchain/constraints.txt --requirement toolchain/core.txt \
+	  --requirement toolchain/ros.txt --requirement toolchain/dev.txt
 	@$(VENV)/bin/python toolchain/relocate_wheels.py
 	@touch $@
 
@@ -67,7 +68,9 @@ test: install/.built
 	@rm -rf build/timar_ros/test_results
 	@source ./env.sh && \
 	  colcon test --event-handlers console_direct+ --return-code-on-test-failure && failed= || failed=1; \
-	  colcon test-result --verbose --test-result-base build/timar_ros/test_results && test -z "$$failed"
+	  colcon test-result --verbose --test-result-base build/timar_ros/test_results | awk '{ print } \
+	    /^Summary:/ { print $$2-$$4-$$6-$$8 " passed, " $$4+$$6 " failed, " $$8 " skipped" }' && \
+	  test -z "$$failed"
 
 check: install/.built
 	@echo '== ruff'

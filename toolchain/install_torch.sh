@@ -16,7 +16,7 @@ kind=$1
 share_system_packages() {
   sed -i "s/^include-system-site-packages = .*/include-system-site-packages = $1/" .venv/pyvenv.cfg
 }
-pip_install() { "$python" -m pip install --quiet --constraint $constraints "$@"; }
+pip_install() { "$python" -m pip install --quiet --disable-pip-version-check --constraint $constraints "$@"; }
 
 share_system_packages false
 case $kind in

@@ -10,17 +10,24 @@ import signal
 import subprocess
 import time
 
+from lifecycle_msgs.srv import GetState
 import pytest
-
-pytest.importorskip('launch_ros', reason='launch_ros comes with a ROS installation only')
-lifecycle_msgs = pytest.importorskip('lifecycle_msgs.msg')
-lifecycle_srvs = pytest.importorskip('lifecycle_msgs.srv')
-rclpy = pytest.importorskip('rclpy')
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
 
 LAUNCH_FILE = Path(__file__).parents[2] / 'launch' / 'conversation.launch.py'
+ARGUMENTS = {'checkpoint', 'device', 'timing', 'namespace', 'params_file', 'use_sim_time'}
 
 
-def declared_arguments():
+@pytest.fixture(autouse=True)
+def launch_ros():
+    reason = 'launch_ros comes with a ROS installation only'
+    return pytest.importorskip('launch_ros', reason=reason)
+
+
+@pytest.fixture
+def arguments():
+    """The arguments that the launch file declares, by name."""
     spec = importlib.util.spec_from_file_location('conversation_launch', LAUNCH_FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -28,19 +35,19 @@ def declared_arguments():
 
 
 @pytest.fixture
-def start():
-    """Start the launch file with some arguments; stop it at the end of the test."""
+def launch():
+    """Start the launch file with some arguments; at the end of the test nothing of it is left."""
     if shutil.which('ros2') is None:
         pytest.skip('the ros2 command comes with a ROS installation only')
     started = []
 
-    def run(**arguments):
+    def start(**values):
         command = ['ros2', 'launch', 'timar_ros', 'conversation.launch.py']
-        command += [f'{name}:={value}' for name, value in arguments.items()]
+        command += [f'{name}:={value}' for name, value in values.items()]
         started.append(subprocess.Popen(command, start_new_session=True))
         return started[-1]
 
-    yield run
+    yield start
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -48,82 +55,65 @@ def start():
 
 
 @pytest.fixture
-def node():
+def executor():
+    """Spin a node that watches the graph."""
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node('watcher', context=context)
-    yield node
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield executor
+    executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown(context=context)
 
 
-def state_of_conversation(node, namespace):
-    """Ask the launched node for the name of its state; None while it does not answer."""
-    client = node.create_client(lifecycle_srvs.GetState, f'{namespace}/conversation/get_state')
-    executor = rclpy.executors.SingleThreadedExecutor(context=node.context)
-    try:
-        if not client.wait_for_service(timeout_sec=1.0):
-            return None
-        future = client.call_async(lifecycle_srvs.GetState.Request())
-        executor.add_node(node)
-        executor.spin_until_future_complete(future, timeout_sec=5.0)
-        return future.result().current_state.label if future.done() else None
-    finally:
-        executor.shutdown()
-        node.destroy_client(client)
-
-
-def states_until(node, namespace, wanted, timeout_s):
-    """Collect the states that the launched node goes through until it is in a wanted one."""
-    seen = []
+def states_until(executor, node_name, wanted, timeout_s):
+    """List the states that a lifecycle node goes through until the wanted one or the timeout."""
+    client = executor.get_nodes()[0].create_client(GetState, f'{node_name}/get_state')
+    states = []
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline and (not seen or seen[-1] not in wanted):
-        state = state_of_conversation(node, namespace)
-        if state and seen[-1:] != [state]:
-            seen.append(state)
-    return seen
+    while time.monotonic() < deadline and states[-1:] != [wanted]:
+        if client.wait_for_service(timeout_sec=1.0):
+            answer = client.call_async(GetState.Request())
+            executor.spin_until_future_complete(answer, timeout_sec=5.0)
+            label = answer.result().current_state.label if answer.done() else 'no answer'
+            states += [label] if states[-1:] != [label] else []
+    return states
 
 
-def test_every_launch_argument_is_described():
-    arguments = declared_arguments()
+def test_every_launch_argument_is_described(arguments):
+    undescribed = [name for name, a in arguments.items() if len(a.description.split()) < 3]
 
-    assert {'checkpoint', 'device', 'timing', 'namespace', 'params_file', 'use_sim_time'} <= set(
-        arguments
-    )
-    undescribed = [n for n, a in arguments.items() if len(a.description) < 10]
+    assert set(arguments) >= ARGUMENTS
     assert undescribed == []
 
 
-def test_launch_arguments_and_node_parameters_have_the_same_defaults():
-    conversation = pytest.importorskip('timar_ros.nodes.conversation')
-    parameters = {
-        name: field.default
-        for name, field in conversation.ConversationParams.__dataclass_fields__.items()
-    }
+def test_launch_arguments_and_node_parameters_have_the_same_defaults(arguments):
+    from timar_ros.nodes.conversation import ConversationParams  # loads torch
 
-    arguments = declared_arguments()
-
+    fields = ConversationParams.__dataclass_fields__
     for name in ('checkpoint', 'device', 'timing'):
         default = ''.join(part.text for part in arguments[name].default_value)
-        assert default == parameters[name], name
+        assert default == fields[name].default, name
 
 
-def test_the_launched_node_becomes_active_and_ends_cleanly(start, node):
-    launch = start(namespace='launched')
+def test_the_launched_node_becomes_active_and_ends_cleanly(launch, executor):
+    process = launch(namespace='launched')
 
-    states = states_until(node, '/launched', {'active'}, timeout_s=60)
-    launch.send_signal(signal.SIGINT)
-    code = launch.wait(timeout=20)
+    states = states_until(executor, '/launched/conversation', 'active', timeout_s=60)
+    process.send_signal(signal.SIGINT)
+    code = process.wait(timeout=20)
 
     assert states[-1:] == ['active']
     assert code == 0
 
 
-def test_a_node_that_refuses_to_configure_lives_on_unconfigured(start, node):
-    launch = start(namespace='refusing', checkpoint='/nowhere/to/be/found.safetensors')
+def test_a_node_that_refuses_to_configure_lives_on_unconfigured(launch, executor):
+    process = launch(namespace='refusing', checkpoint='/no/such/weights.safetensors')
 
-    # it answers before it is told to configure, so the state must hold for a while
-    states = states_until(node, '/refusing', {'active', 'inactive'}, timeout_s=15)
+    # It is unconfigured before it is told to configure, too: see that it stays so.
+    states = states_until(executor, '/refusing/conversation', 'active', timeout_s=15)
 
     assert states[-1:] == ['unconfigured']
-    assert launch.poll() is None
+    assert process.poll() is None
