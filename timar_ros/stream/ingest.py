@@ -1,0 +1,357 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Packets of one voice onto its track: where each sample belongs, and what went wrong on the way.
+
+Nothing here reads a clock; arrival times are arguments.
+"""
+
+import collections
+import itertools
+import zlib
+
+import numpy as np
+
+from timar_ros.stream.audio import AudioPacket, mono_of
+from timar_ros.stream.buffer import VoiceTrack, index_of
+from timar_ros.stream.resample import SAMPLE_RATE_HZ
+from timar_ros.stream.timebase import Claim, Run, best_run
+
+COUNTERS = (
+    'samples',  # taken, at 16 kHz; each counter of samples is
+    'lost_samples',  # holes in the user's audio; goes down when a late packet fills one
+    'late_samples',  # those late ones
+    'repeated_samples',  # came again, heard once
+    'overlapped_samples',  # written by two publishers; the last one holds
+    'doubted',  # packets whose stamp is off by more than the tolerance, placed by their count
+    'reanchored',  # packets that began a new timebase, off the count of the one before
+    'rate_changes',
+    'jumps',  # of the clock; what was known is forgotten
+    'empty',  # packets without samples
+    'refused',  # packets that raised
+)
+
+_MAX_RUNS = 4
+_MAX_WARNINGS = 16
+# Duplicates are looked for among this many packets.
+_N_RECENT = 256
+# How long samples are kept at their own rate, for packets that come late.
+_NATIVE_S = 2
+# A stamp this far back is a late packet, further back a clock that jumped.
+_REORDER = SAMPLE_RATE_HZ
+# A hole in a stream that does not count its samples is a loss up to here, then a pause.
+_LONGEST_LOSS = SAMPLE_RATE_HZ
+# The agent's audio further ahead than this is refused, so that memory stays bounded.
+_LONGEST_LEAD = 60 * SAMPLE_RATE_HZ
+# Float samples beyond this are integers in disguise.
+_LOUDEST = 8
+# A count that stays the same for this many packets is not one.
+_N_SAME_COUNT = 3
+# Streams near half their announced rate for this many packets send half of each sample.
+_N_HALF_RATE = 100
+
+
+class VoiceIngest:
+    """
+    Put the packets of one voice on a track, whatever their rate, channels, order and chunking.
+
+    The user's stream is expected without holes; the agent's has them between utterances, and what
+    is sent later replaces what was sent before. Later samples of the same publisher refine the
+    last `Resampler.reach` samples of an earlier packet; else a sample never waits for later ones.
+
+    Attributes:
+        track: the track written to; cleared when the clock jumps, before the packet is placed.
+        jumped: the clock jumped since whoever polls this last set it to False.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        track: VoiceTrack,
+        max_jitter_ms: int = 20,
+        channel: str | int = 'mean',
+        window_s: float = 8.0,
+    ):
+        """
+        Begin without a timebase.
+
+        Args:
+            role: 'user' or 'agent'.
+            track: where samples go.
+            max_jitter_ms: stamps nearer than this to the sample count are taken to agree with it.
+            channel: 'mean' of all channels, or the index of the one to hear.
+            window_s: stamps that jump ahead of the arrival times by more than this are a clock
+                jump; what the model remembers is a good choice.
+
+        Raises:
+            ValueError: an unknown role or channel.
+        """
+        if role not in ('user', 'agent'):
+            raise ValueError(f"role must be 'user' or 'agent', got {role!r}")
+        if channel != 'mean' and (not isinstance(channel, int) or channel < 0):
+            raise ValueError(f"channel must be 'mean' or an index from 0 on, got {channel!r}")
+        self.track = track
+        self.jumped = False
+        self._role = role
+        self._tolerance = max_jitter_ms * SAMPLE_RATE_HZ // 1000
+        self._channel = channel
+        self._window = int(window_s * SAMPLE_RATE_HZ)
+        self._counters = dict.fromkeys(COUNTERS, 0)
+        self._warnings: list[str] = []
+        self.reset()
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What happened so far, by the names of `COUNTERS`; survives `reset`."""
+        return dict(self._counters)
+
+    def take_warnings(self) -> list[str]:
+        """Return the texts that a node should log, once each, oldest first."""
+        warnings, self._warnings = self._warnings, []
+        return warnings
+
+    def reset(self) -> None:
+        """Forget the timebases and the track's samples."""
+        self.track.clear()
+        self._runs: list[Run] = []
+        self._recent: dict[tuple, None] = {}
+        self._advances: collections.deque[float] = collections.deque(maxlen=_N_HALF_RATE)
+        self._n_packets = 0
+        self._end = 0
+        self._last_arrival: int | None = None
+        self._last_time = 0
+        self._last_count: int | None = None
+        self._n_same_count = 0
+
+    def push(self, packet: AudioPacket, arrival_ns: int) -> None:
+        """
+        Place one packet.
+
+        Args:
+            packet: of this voice.
+            arrival_ns: when it arrived, on the clock of the stamps; replays pass a recording's.
+
+        Raises:
+            ValueError: the packet contradicts itself or cannot be placed; nothing was written,
+                and the next packet is as welcome as ever.
+        """
+        try:
+            mono = mono_of(packet, self._channel)
+            if len(mono):
+                self._place(packet, mono, arrival_ns)
+            else:
+                self._counters['empty'] += 1
+        except ValueError as error:
+            self._counters['refused'] += 1
+            raise ValueError(f'{self._role} audio: {error}') from None
+
+    def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> None:
+        peak = max(mono.max(), -mono.min())
+        if peak > _LOUDEST:
+            self._warn(
+                f'samples should be within -1..1, got {peak:.0f}; divide by full scale '
+                'before publishing'
+            )
+        arrival = index_of(arrival_ns)
+        elapsed = 0 if self._last_arrival is None else arrival - self._last_arrival
+        self._last_arrival = arrival
+        if elapsed < -self._tolerance:
+            self._jump(f'arrival went back by {-elapsed / SAMPLE_RATE_HZ:.3f} s', arrival)
+        claim = self._claim(packet, len(mono), arrival)
+        if self._is_repeated(packet, mono, claim):
+            self._counters['repeated_samples'] += claim.length
+            return
+        self._check_time(claim, arrival)
+        run = self._run_for(claim, elapsed, arrival)
+        position = run.position_of(claim)
+        start, end = run.index_of(position), run.index_of(position + len(mono))
+        self._note(run, position, start, end)
+        sent_ns = packet.sent_ns if packet.sent_ns is not None else arrival_ns
+        # the user's audio is captured, not revised: the order of arrival is all there is
+        self._write(run, position, mono, arrival_ns if self._role == 'user' else sent_ns)
+        self._n_packets += 1
+        run.last_packet = self._n_packets
+        run.next_position = max(run.next_position, position + len(mono))
+        self._end = max(self._end, end)
+        self._counters['samples'] += end - start
+
+    def _claim(self, packet: AudioPacket, n: int, arrival: int) -> Claim:
+        length = -(-n * SAMPLE_RATE_HZ // packet.sample_rate_hz)
+        stamp_ns, count = packet.stamp_ns, packet.first_sample
+        # a zero stamp is a field left empty, unless the clock itself is near zero (simulation)
+        is_stamped = stamp_ns is not None and (stamp_ns != 0 or arrival <= self._window)
+        if is_stamped:
+            nominal = index_of(stamp_ns)
+        else:
+            # what the user's microphone sends was captured just before
+            nominal = arrival - length if self._role == 'user' else arrival
+        if self._n_same_count >= _N_SAME_COUNT:
+            count = None
+        return Claim(packet.sample_rate_hz, count, nominal, length, is_stamped)
+
+    def _is_repeated(self, packet: AudioPacket, mono: np.ndarray, claim: Claim) -> bool:
+        if not claim.is_stamped and not packet.first_sample:
+            return False  # nothing tells silence from silence
+        sent_ns = packet.sent_ns if self._role == 'agent' else None
+        checksum = zlib.crc32(np.ascontiguousarray(mono))
+        key = (packet.stamp_ns, packet.first_sample, sent_ns, claim.rate_hz, len(mono), checksum)
+        if key in self._recent:
+            return True
+        self._recent[key] = None
+        if len(self._recent) > _N_RECENT:
+            del self._recent[next(iter(self._recent))]
+        self._watch_count(packet.first_sample)
+        return False
+
+    def _watch_count(self, count: int | None) -> None:
+        self._n_same_count = self._n_same_count + 1 if count == self._last_count else 0
+        self._last_count = count
+        if count is not None and self._n_same_count == _N_SAME_COUNT:
+            self._warn(
+                f'first_sample should count samples, got {count} all the time; stamps are used, '
+                'which cannot tell loss from jitter'
+            )
+
+    def _check_time(self, claim: Claim, arrival: int) -> None:
+        """Look for streams whose times cannot be right."""
+        ahead = claim.nominal - arrival
+        if self._role == 'agent':
+            if ahead > _LONGEST_LEAD:
+                raise ValueError(
+                    f'stamps may be up to {_LONGEST_LEAD // SAMPLE_RATE_HZ} s ahead of arrival, '
+                    f'got {ahead / SAMPLE_RATE_HZ:.1f} s; send it later, or set the clocks'
+                )
+            return
+        if abs(ahead) > max(self._window, claim.length + SAMPLE_RATE_HZ):
+            self._warn(
+                f'stamps should be those of the capture, got {ahead / SAMPLE_RATE_HZ:+.1f} s '
+                'from arrival; set the clocks of both machines'
+            )
+        if claim.count is not None:
+            return
+        now = claim.nominal if claim.is_stamped else arrival
+        self._advances.append((now - self._last_time) / claim.length)
+        self._last_time = now
+        # regularly twice too late is no loss: random loss would leave longer holes, too
+        mean_advance = sum(self._advances) / _N_HALF_RATE
+        is_half = 1.9 < mean_advance < 2.1 and max(self._advances) < 3
+        if is_half and len(self._advances) == _N_HALF_RATE:
+            raise ValueError(
+                f'expected {claim.rate_hz} samples a second, got half as many; the driver sends '
+                'one byte a sample, or states a wrong rate or channel count; let it publish all '
+                'bytes of each sample'
+            )
+
+    def _run_for(self, claim: Claim, elapsed: int, arrival: int) -> Run:
+        """Return the run that the packet continues, or begin one."""
+        burst = self._window if self._role == 'user' else _LONGEST_LEAD
+        run, deviation = best_run(self._runs, claim, self._tolerance, burst)
+        if run is None:
+            return self._new_run(claim, claim.nominal, elapsed, arrival)
+        if not claim.is_stamped or abs(deviation) <= self._tolerance:
+            run.trust()
+            return run
+        if self._role == 'agent':
+            return self._new_run(claim, claim.nominal, elapsed, arrival)
+        shift = run.doubt(claim, deviation)
+        if shift is None:
+            self._counters['doubted'] += 1
+            return run
+        return self._new_run(claim, claim.nominal - deviation + shift, elapsed, arrival)
+
+    def _new_run(self, claim: Claim, origin: int, elapsed: int, arrival: int) -> Run:
+        """Begin a run at `origin`, where the packet's stamp or arrival puts it."""
+        gap = origin - self._end
+        if self._runs and self._role == 'user':
+            gap_s = gap / SAMPLE_RATE_HZ
+            if gap < -_REORDER:
+                self._jump(f'stamps went back by {-gap_s:.3f} s', arrival)
+            elif gap - elapsed > self._window:
+                self._jump(f'stamps went ahead by {gap_s:.3f} s', arrival)
+        if self._runs:
+            newest = max(self._runs, key=lambda run: run.last_packet)
+            if newest.rate_hz != claim.rate_hz:
+                self._counters['rate_changes'] += 1
+                self._warn(
+                    f'the rate should stay at {newest.rate_hz} Hz, got {claim.rate_hz} Hz in '
+                    'mid-stream; a new run starts'
+                )
+            elif self._role == 'user' and (gap > 0 or claim.count is not None):
+                self._counters['reanchored'] += 1
+            if abs(gap) <= self._tolerance:
+                origin = self._end
+            elif self._role == 'user' and claim.count is None and 0 < gap <= _LONGEST_LOSS:
+                self._lose(gap)
+        run = Run(claim, origin)
+        self._runs.append(run)
+        if len(self._runs) > _MAX_RUNS:
+            self._runs.remove(min(self._runs[:-1], key=lambda run: run.last_packet))
+        return run
+
+    def _note(self, run: Run, position: int, start: int, end: int) -> None:
+        """Count what this packet fills, repeats, leaves open or overlaps; before it is written."""
+        _, is_present = self.track.read(start, end - start)
+        n_present = int(is_present.sum())
+        is_next = position >= run.next_position
+        others_wrote = run.last_packet and self._n_packets > run.last_packet
+        if is_next and others_wrote and 2 * n_present >= end - start:
+            self._counters['overlapped_samples'] += n_present
+            self._warn(
+                'one publisher was expected, got two that write the same '
+                'instants; the last sample written holds; stop one of them'
+            )
+            return
+        if self._role == 'agent':
+            return
+        if position > run.next_position:
+            self._lose(start - run.index_of(run.next_position))
+        elif not is_next:
+            self._counters['repeated_samples'] += n_present
+        if end <= self._end:
+            n_filled = end - start - n_present
+            self._counters['late_samples'] += n_filled
+            self._counters['lost_samples'] -= min(n_filled, self._counters['lost_samples'])
+
+    def _write(self, run: Run, position: int, mono: np.ndarray, sent_ns: int) -> None:
+        if run.rate_hz == SAMPLE_RATE_HZ:
+            self.track.write(run.index_of(position), mono, sent_ns)
+            return
+        reach, end = run.resampler.reach, position + len(mono)
+        run.native.write(position, mono, sent_ns)
+        # one more than what any output within reach of the packet depends on
+        first = position - 2 * reach - 1
+        samples, is_present = run.native.read(first, end + 2 * reach + 1 - first)
+        outputs = np.arange(
+            run.resampler.first_output_from(position - reach),
+            run.resampler.first_output_from(end + reach),
+        )
+        # an output exists where the input does; holes stay holes
+        outputs = outputs[is_present[run.resampler.input_before(outputs) - first]]
+        resampled = run.resampler.evaluate(samples, first, outputs)
+        if not len(outputs):
+            return  # a few samples at a high rate can lie between two outputs
+        breaks = np.flatnonzero(np.diff(outputs) > 1) + 1
+        bounds = [0, *breaks.tolist(), len(outputs)]
+        for begin, end_of_piece in itertools.pairwise(bounds):
+            start = run.index_of(0) + int(outputs[begin])
+            self.track.write(start, resampled[begin:end_of_piece], sent_ns)
+        run.native.forget_before(run.native.end - max(_NATIVE_S * run.rate_hz, len(mono)))
+
+    def _lose(self, n: int) -> None:
+        self._counters['lost_samples'] += n
+        self._warn(
+            f'expected an unbroken stream, got a hole of {n / SAMPLE_RATE_HZ:.3f} s; '
+            'use a reliable publisher with depth 100 or more'
+        )
+
+    def _jump(self, what: str, arrival: int) -> None:
+        self.reset()
+        self.jumped = True
+        self._last_arrival = arrival
+        self._counters['jumps'] += 1
+        self._warn(f'the clock jumped: {what}; what was heard is forgotten')
+
+    def _warn(self, text: str) -> None:
+        text = f'{self._role} audio: {text}'
+        if text not in self._warnings and len(self._warnings) < _MAX_WARNINGS:
+            self._warnings.append(text)

@@ -1,0 +1,136 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Loudness: the same speech, loud or soft, is the same input for the model.
+
+The published model divides each clip by its own standard deviation, which a live system cannot
+know. `normalise` divides by what came up to each sample; `normalise_clip` is the published one.
+Every recursion is linear in the signal's powers and carried across calls exactly, so that the
+result does not depend on how the stream was cut.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy.signal import lfilter
+
+from timar_ros.stream.resample import SAMPLE_RATE_HZ
+
+# Variance added to the measured one: -60 dBFS. Speech at -40 dBFS loses 0.04 dB by it; a noise
+# floor of -60 dBFS alone comes out at 0.7, one of -70 dBFS at 0.3, and digital silence at 0.
+FLOOR = 1e-6
+# After a long silence the long memory trails the voice for seconds. A short one catches an onset:
+# the gain never exceeds that which makes the last 0.3 s twice as loud as unit variance.
+_ATTACK_S = 0.3
+_ATTACK_SHARE = 0.25
+# Linear up to here, beyond even the peaks of normalised speech; then bent towards twice that.
+_KNEE = 10.0
+# The first sample has no past: the memory starts as if filled with 0.1 s of silence.
+_PRIOR_SAMPLES = 0.1 * SAMPLE_RATE_HZ
+_SILENCE_DB = -120.0
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelState:
+    """
+    Exponentially forgetting sums over the samples of one voice, latest sample weighted 1.
+
+    Attributes:
+        weight, total, energy: sums of 1, x and x^2 with the long memory.
+        recent_energy: sum of x^2 with the short memory.
+    """
+
+    weight: float = _PRIOR_SAMPLES
+    total: float = 0.0
+    energy: float = 0.0
+    recent_energy: float = 0.0
+
+
+def normalise(
+    samples: np.ndarray, is_present: np.ndarray, state: LevelState, memory_s: float = 20.0
+) -> tuple[np.ndarray, LevelState]:
+    """
+    Bring a stretch of one voice to unit variance, each sample by what came up to it.
+
+    y = (x - m) / sqrt(max(v, v_recent / 4) + floor), with m and v the running mean and variance up
+    to and including x, forgetting over `memory_s`, and v_recent the mean square over 0.3 s less
+    m^2; then |y| above 10 is bent to stay below 20.
+
+    Args:
+        samples: float32 `[n]`, full scale 1.
+        is_present: bool `[n]`; absent samples leave the statistics alone and come out as 0.
+        state: after the samples before these; not changed.
+        memory_s: time constant of forgetting.
+
+    Returns:
+        float32 `[n]`, and the state after these samples.
+    """
+    result = np.zeros(len(samples), np.float32)
+    x = np.asarray(samples, np.float64)[is_present]
+    if not len(x):
+        return result, state
+    forget = math.exp(-1 / (memory_s * SAMPLE_RATE_HZ))
+    forget_recent = math.exp(-1 / (_ATTACK_S * SAMPLE_RATE_HZ))
+    square = x * x
+    weight = _forgetting_sum(np.ones_like(x), forget, state.weight)
+    total = _forgetting_sum(x, forget, state.total)
+    energy = _forgetting_sum(square, forget, state.energy)
+    recent_energy = _forgetting_sum(square, forget_recent, state.recent_energy)
+    mean = total / weight
+    variance = np.maximum(energy / weight - mean * mean, 0)
+    recent_variance = (1 - forget_recent) * recent_energy - mean * mean
+    guard = _ATTACK_SHARE * recent_variance
+    y = (x - mean) / np.sqrt(np.maximum(variance, guard) + FLOOR)
+    excess = np.maximum(np.abs(y) - _KNEE, 0)
+    result[is_present] = np.sign(y) * (np.minimum(np.abs(y), _KNEE) + _soft(excess))
+    last = (float(sums[-1]) for sums in (weight, total, energy, recent_energy))
+    return result, LevelState(*last)
+
+
+def normalise_clip(samples: np.ndarray) -> np.ndarray:
+    """
+    Bring a whole recording to zero mean and unit variance, as the published model was fed.
+
+    y = (x - mean) / sqrt(variance + 1e-7), over the recording.
+
+    Args:
+        samples: float32 `[n]`.
+
+    Returns:
+        float32 `[n]`.
+
+    Source: transformers, Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm.
+    """
+    x = np.asarray(samples, np.float64)
+    return ((x - x.mean()) / np.sqrt(x.var() + 1e-7)).astype(np.float32)
+
+
+def level_db(samples: np.ndarray, is_present: np.ndarray | None = None) -> float:
+    """
+    Measure how loud a window is.
+
+    Args:
+        samples: float32 `[n]`, full scale 1.
+        is_present: bool `[n]`; samples to leave out are False.
+
+    Returns:
+        Root mean square in dB of full scale (a full-scale sine is -3.0), -120 for silence and for
+        nothing at all.
+    """
+    x = np.asarray(samples, np.float64)
+    if is_present is not None:
+        x = x[is_present]
+    mean_square = float(np.mean(x * x)) if len(x) else 0.0
+    return max(_SILENCE_DB, 10 * math.log10(mean_square)) if mean_square > 0 else _SILENCE_DB
+
+
+def _forgetting_sum(x: np.ndarray, forget: float, before: float) -> np.ndarray:
+    """Return s with s[i] = x[i] + forget * s[i - 1], continuing from `before`."""
+    sums, _ = lfilter([1.0], [1.0, -forget], x, zi=[forget * before])
+    return sums
+
+
+def _soft(excess: np.ndarray) -> np.ndarray:
+    """Bend 0..infinity to 0.._KNEE, with slope 1 at 0."""
+    return _KNEE * np.tanh(excess / _KNEE)

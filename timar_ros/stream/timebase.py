@@ -1,0 +1,140 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Whose packet is it? A publisher's timebase, and how well a packet continues it.
+
+A publisher's stream is a *run*: a rate and where its count began. Several are kept, so that a late
+packet, a restarted publisher and two publishers at once need no cases of their own: a packet
+belongs to the run that it fits best, and one that fits none begins the next.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+
+from timar_ros.stream.buffer import VoiceTrack
+from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
+
+# A packet without a stamp continues the count unless it comes this much later than counted.
+_ARRIVAL_JITTER = SAMPLE_RATE_HZ // 5
+# A counted packet whose stamp is off by no more than this is believed by its count, for a while:
+# these many packets in a row, or this much audio, off to the same side move the timebase.
+_LARGEST_DOUBT = SAMPLE_RATE_HZ // 4
+_N_DOUBTS = 10
+_DOUBTED_AUDIO = SAMPLE_RATE_HZ // 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """
+    What a packet says about its place in time.
+
+    Attributes:
+        rate_hz: its sample rate.
+        count: the publisher's index of its first sample, None when it does not count.
+        nominal: grid index of its stamp, or of its arrival when it has none.
+        length: how many grid samples it covers.
+        is_stamped: `nominal` comes from a stamp.
+    """
+
+    rate_hz: int
+    count: int | None
+    nominal: int
+    length: int
+    is_stamped: bool
+
+
+class Run:
+    """
+    One publisher's timebase: positions count its samples, position 0 lies on a grid index.
+
+    Attributes:
+        rate_hz: of its samples.
+        resampler: from there to the grid.
+        native: its last samples at its own rate, to resample around late packets.
+        next_position: after the newest sample.
+        last_packet: number of its newest packet among the voice's.
+    """
+
+    def __init__(self, claim: Claim, origin: int):
+        """Begin with the packet that claims so at grid index `origin`."""
+        self.rate_hz = claim.rate_hz
+        self.resampler = Resampler(claim.rate_hz)
+        self.native = VoiceTrack()
+        self.next_position = 0
+        self.last_packet = 0
+        self._kind = (claim.rate_hz, claim.count is None, claim.is_stamped)
+        self._origin = origin
+        self._first_sample = claim.count or 0
+        self._doubts: list[int] = []
+        self._doubted_audio = 0
+
+    def position_of(self, claim: Claim) -> int:
+        """Return the position of a packet's first sample."""
+        if claim.count is None:
+            return self.next_position
+        return claim.count - self._first_sample
+
+    def index_of(self, position: int) -> int:
+        """Return the first grid index at or after a position."""
+        return self._origin + self.resampler.first_output_from(position)
+
+    def deviation(self, claim: Claim) -> int | None:
+        """Return how much later on the grid a packet claims to be than counted; None: not ours."""
+        if self._kind != (claim.rate_hz, claim.count is None, claim.is_stamped):
+            return None
+        return claim.nominal - self.index_of(self.position_of(claim))
+
+    def doubt(self, claim: Claim, deviation: int) -> int | None:
+        """
+        Consider a counted packet whose stamp is off by more than the tolerance.
+
+        Returns:
+            The smallest deviation of late, by which to move the timebase, when too many stamps in
+            a row have been off to the same side; None while the count is to be believed.
+        """
+        if self._doubts and (self._doubts[-1] > 0) != (deviation > 0):
+            self.trust()
+        self._doubts.append(deviation)
+        self._doubted_audio += claim.length
+        if len(self._doubts) < _N_DOUBTS and self._doubted_audio < _DOUBTED_AUDIO:
+            return None
+        return min(self._doubts, key=abs)
+
+    def trust(self) -> None:
+        """Forget doubts: a stamp agreed with the count."""
+        self._doubts = []
+        self._doubted_audio = 0
+
+
+def best_run(
+    runs: Iterable[Run], claim: Claim, tolerance: int, longest_burst: int
+) -> tuple[Run | None, int]:
+    """
+    Find the run that a packet continues, or fills, or repeats.
+
+    Args:
+        runs: of one voice.
+        claim: of the packet.
+        tolerance: grid samples by which stamps and count may differ and still agree.
+        longest_burst: grid samples by which packets without stamps may be ahead of their arrival,
+            as from a text-to-speech engine or a buffered driver.
+
+    Returns:
+        The run, None when there is none, and the deviation; beyond the tolerance it is one to
+        `doubt`.
+    """
+    if claim.is_stamped:
+        earliest, latest = -tolerance, tolerance
+        if claim.count is not None:
+            earliest, latest = -_LARGEST_DOUBT, _LARGEST_DOUBT
+    else:
+        earliest, latest = -longest_burst, _ARRIVAL_JITTER
+    fits = []
+    for run in runs:
+        deviation = run.deviation(claim)
+        if deviation is not None and earliest <= deviation <= latest:
+            fits.append((abs(deviation), deviation, run))
+    if not fits:
+        return None, 0
+    _, deviation, run = min(fits, key=lambda fit: fit[0])
+    return run, deviation
