@@ -1,0 +1,124 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Clips as windows of whole turns, ready to be batched.
+
+Knows how a clip is cut and its loudness normalised; refuses to know files, which is `clips.py`,
+and what the model may see of a window, which is `masking.py`.
+"""
+
+import functools
+
+import numpy as np
+import torch
+
+from timar_ros.config import TimarConfig
+from timar_ros.learn.clips import Clip, read_voice
+from timar_ros.motion import MotionSpace
+from timar_ros.stream.level import LevelState, normalise, normalise_clip
+
+
+class Windows(torch.utils.data.Dataset):
+    """
+    Windows of whole turns, cut at any frame; window i is a function of (seed, i) alone.
+
+    So training resumes exactly by starting at another i, and several processes share the work by
+    taking different i. Clips are drawn in proportion to the windows that they hold.
+
+    Args:
+        clips: from `open_clips`; those shorter than a window are left out and named in
+            `too_short`.
+        config: of the model: turn length, motion space and how loudness is normalised.
+        n_turns: turns in a window.
+        n_windows: length of this data set.
+        seed: of the draw.
+        n_cached: clips whose voices are kept in memory (a minute of conversation is 8 MB).
+
+    Raises:
+        ValueError: no clip is as long as a window.
+    """
+
+    def __init__(
+        self,
+        clips: list[Clip],
+        config: TimarConfig,
+        n_turns: int,
+        n_windows: int,
+        seed: int,
+        n_cached: int = 256,
+    ):
+        n_frames = n_turns * config.frames_per_turn
+        self.clips = [clip for clip in clips if clip.n_frames >= n_frames]
+        self.too_short = [clip.name for clip in clips if clip.n_frames < n_frames]
+        if not self.clips:
+            raise ValueError(
+                f'expected a clip of at least {n_turns} turns ({n_frames} frames), '
+                f'the longest has {max((clip.n_frames for clip in clips), default=0)} frames'
+            )
+        self._config, self._n_turns, self._n_windows, self._seed = config, n_turns, n_windows, seed
+        self._n_starts = np.cumsum([clip.n_frames - n_frames + 1 for clip in self.clips])
+        self._voices = functools.lru_cache(n_cached)(self._read_voices)
+
+    def __len__(self) -> int:
+        return self._n_windows
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        start = int(np.random.default_rng((self._seed, index)).integers(self._n_starts[-1]))
+        clip = int(np.searchsorted(self._n_starts, start, 'right'))
+        return self.cut(clip, start - int(self._n_starts[clip - 1] if clip else 0))
+
+    def cut(self, clip_index: int, first_frame: int) -> dict[str, torch.Tensor]:
+        """
+        Cut the window that begins at a frame of a clip.
+
+        Returns:
+            `user_speech`, `agent_speech` `[N, S]` normalised; `user_motion`, `agent_motion` `[N,
+            T, M]` raw; `user_seen` bool `[N, T]`; `channel_mask` bool `[M]`, True = the channel
+            is trained.
+        """
+        config, clip = self._config, self.clips[clip_index]
+        turns = (self._n_turns, config.frames_per_turn)
+        frames = slice(first_frame, first_frame + turns[0] * turns[1])
+        samples = slice(*(edge * config.samples_per_frame for edge in (frames.start, frames.stop)))
+        user_speech, agent_speech = self._voices(clip_index)
+        user_motion = (
+            np.zeros_like(clip.agent_motion) if clip.user_motion is None else clip.user_motion
+        )
+        return {
+            'user_speech': torch.from_numpy(user_speech[samples].reshape(turns[0], -1).copy()),
+            'agent_speech': torch.from_numpy(agent_speech[samples].reshape(turns[0], -1).copy()),
+            'user_motion': torch.from_numpy(user_motion[frames].reshape(*turns, -1).copy()),
+            'agent_motion': torch.from_numpy(clip.agent_motion[frames].reshape(*turns, -1).copy()),
+            'user_seen': torch.full(turns, clip.user_motion is not None),
+            'channel_mask': torch.from_numpy(clip.is_valid.copy()),
+        }
+
+    def _read_voices(self, clip_index: int) -> tuple[np.ndarray, np.ndarray]:
+        # From the clip's start on, as a listener who was there from the start has them.
+        clip, config = self.clips[clip_index], self._config
+        n_samples = clip.n_frames * config.samples_per_frame
+        voices = []
+        for path in (clip.user_wav, clip.agent_wav):
+            voice = read_voice(path, config.sample_rate_hz)
+            if config.level == 'clip':
+                voices.append(normalise_clip(voice)[:n_samples])
+            else:
+                voice = voice[:n_samples]
+                voices.append(normalise(voice, np.ones(len(voice), bool), LevelState())[0])
+        return voices[0], voices[1]
+
+
+def motion_statistics(clips: list[Clip], space: MotionSpace) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Measure mean and spread of each channel over the agents of all clips that hold it.
+
+    Returns:
+        mean `[M]` and standard deviation `[M]`, float32. A channel that no clip holds, or that
+        never moves, gets neutral and 1e-3: whatever is drawn for it stays at rest.
+    """
+    mean, deviation = space.neutral.astype(np.float64), np.full(len(space.names), 1e-3)
+    for channel in range(len(space.names)):
+        columns = [clip.agent_motion[:, channel] for clip in clips if clip.is_valid[channel]]
+        if columns and np.ptp(values := np.concatenate(columns).astype(np.float64)) > 0:
+            mean[channel], deviation[channel] = values.mean(), max(values.std(), 1e-3)
+    return mean.astype(np.float32), deviation.astype(np.float32)
