@@ -20,7 +20,7 @@ _MAX_PIECES = 60_000
 
 def index_of(stamp_ns: int) -> int:
     """Return the grid index nearest to a stamp: round(stamp_ns * 16000 / 1e9), ties upwards."""
-    return (stamp_ns * SAMPLE_RATE_HZ + 500_000_000) // 1_000_000_000
+    return (int(stamp_ns) * SAMPLE_RATE_HZ + 500_000_000) // 1_000_000_000
 
 
 class VoiceTrack:

@@ -45,8 +45,6 @@ _LONGEST_LOSS = SAMPLE_RATE_HZ
 _LONGEST_LEAD = 60 * SAMPLE_RATE_HZ
 # Float samples beyond this are integers in disguise.
 _LOUDEST = 8
-# A count that stays the same for this many packets is not one.
-_N_SAME_COUNT = 3
 # Streams near half their announced rate for this many packets send half of each sample.
 _N_HALF_RATE = 100
 
@@ -121,7 +119,6 @@ class VoiceIngest:
         self._last_arrival: int | None = None
         self._last_time = 0
         self._last_count: int | None = None
-        self._n_same_count = 0
 
     def push(self, packet: AudioPacket, arrival_ns: int) -> None:
         """
@@ -157,10 +154,13 @@ class VoiceIngest:
         self._last_arrival = arrival
         if elapsed < -self._tolerance:
             self._jump(f'arrival went back by {-elapsed / SAMPLE_RATE_HZ:.3f} s', arrival)
-        claim = self._claim(packet, len(mono), arrival)
-        if self._is_repeated(packet, mono, claim):
-            self._counters['repeated_samples'] += claim.length
+        # a zero stamp is a field left empty, unless the clock itself is near zero (simulation)
+        is_stamped = packet.stamp_ns not in (None, 0) or (
+            packet.stamp_ns == 0 and arrival <= self._window
+        )
+        if self._is_repeated(packet, mono, is_stamped):
             return
+        claim = self._claim(packet, len(mono), arrival, is_stamped)
         self._check_time(claim, arrival)
         run = self._run_for(claim, elapsed, arrival)
         position = run.position_of(claim)
@@ -175,42 +175,37 @@ class VoiceIngest:
         self._end = max(self._end, end)
         self._counters['samples'] += end - start
 
-    def _claim(self, packet: AudioPacket, n: int, arrival: int) -> Claim:
-        length = -(-n * SAMPLE_RATE_HZ // packet.sample_rate_hz)
-        stamp_ns, count = packet.stamp_ns, packet.first_sample
-        # a zero stamp is a field left empty, unless the clock itself is near zero (simulation)
-        is_stamped = stamp_ns is not None and (stamp_ns != 0 or arrival <= self._window)
-        if is_stamped:
-            nominal = index_of(stamp_ns)
-        else:
-            # what the user's microphone sends was captured just before
-            nominal = arrival - length if self._role == 'user' else arrival
-        if self._n_same_count >= _N_SAME_COUNT:
-            count = None
-        return Claim(packet.sample_rate_hz, count, nominal, length, is_stamped)
-
-    def _is_repeated(self, packet: AudioPacket, mono: np.ndarray, claim: Claim) -> bool:
-        if not claim.is_stamped and not packet.first_sample:
+    def _is_repeated(self, packet: AudioPacket, mono: np.ndarray, is_stamped: bool) -> bool:
+        """Tell whether this very packet came before, and count it."""
+        if not is_stamped and not packet.first_sample:
             return False  # nothing tells silence from silence
         sent_ns = packet.sent_ns if self._role == 'agent' else None
-        checksum = zlib.crc32(np.ascontiguousarray(mono))
-        key = (packet.stamp_ns, packet.first_sample, sent_ns, claim.rate_hz, len(mono), checksum)
+        rate_hz, checksum = packet.sample_rate_hz, zlib.crc32(np.ascontiguousarray(mono))
+        key = (packet.stamp_ns, packet.first_sample, sent_ns, rate_hz, len(mono), checksum)
         if key in self._recent:
+            self._counters['repeated_samples'] += len(mono) * SAMPLE_RATE_HZ // rate_hz
             return True
         self._recent[key] = None
         if len(self._recent) > _N_RECENT:
             del self._recent[next(iter(self._recent))]
-        self._watch_count(packet.first_sample)
         return False
 
-    def _watch_count(self, count: int | None) -> None:
-        self._n_same_count = self._n_same_count + 1 if count == self._last_count else 0
-        self._last_count = count
-        if count is not None and self._n_same_count == _N_SAME_COUNT:
+    def _claim(self, packet: AudioPacket, n: int, arrival: int, is_stamped: bool) -> Claim:
+        length = -(-n * SAMPLE_RATE_HZ // packet.sample_rate_hz)
+        if is_stamped:
+            nominal = index_of(packet.stamp_ns)
+        else:
+            # what the user's microphone sends was captured just before
+            nominal = arrival - length if self._role == 'user' else arrival
+        count = packet.first_sample
+        if count is not None and count == self._last_count:
             self._warn(
-                f'first_sample should count samples, got {count} all the time; stamps are used, '
-                'which cannot tell loss from jitter'
+                f'first_sample should count samples, got {count} again; stamps are used, which '
+                'cannot tell loss from jitter'
             )
+            count = None
+        self._last_count = packet.first_sample
+        return Claim(packet.sample_rate_hz, count, nominal, length, is_stamped)
 
     def _check_time(self, claim: Claim, arrival: int) -> None:
         """Look for streams whose times cannot be right."""
