@@ -19,7 +19,8 @@ from timar_ros.motion import (
     jaw_open_rad,
     neck_to_quaternion,
 )
-from timar_ros.msg import AudioChunk, HeadMotion, HeadMotionPlan
+from timar_ros.msg import AudioChunk, ConversationState, HeadMotion, HeadMotionPlan
+from timar_ros.stream.audio import pcm_from_samples
 
 _NS_PER_S = 1_000_000_000
 
@@ -43,34 +44,36 @@ def audio_chunk(
     first_sample: int,
     sent_ns: int = 0,
     frame_id: str = '',
+    encoding: str = AudioChunk.PCM_S16LE,
 ) -> AudioChunk:
     """
-    Put samples into an AudioChunk, 16 bits each.
+    Put samples into an AudioChunk.
 
     Args:
-        samples: float `[n]` or `[n, channels]` in [-1, 1]; beyond that they are clipped, as by a
-            sound card.
+        samples: float `[n]` or `[n, channels]` in [-1, 1]; integers clip beyond that, as a sound
+            card does.
         sample_rate_hz: of each channel.
         stamp_ns: when the first sample was captured, or is to be played.
         first_sample: its index in this stream.
         sent_ns: time of publishing; 0 lets the receiver take the arrival.
         frame_id: of the microphone or loudspeaker.
+        encoding: AudioChunk.PCM_S16LE or PCM_F32LE.
 
     Raises:
-        ValueError: a sample is not finite, or the array is not `[n]` or `[n, channels]`.
+        ValueError: a sample is not finite, the array is not `[n]` or `[n, channels]`, or the
+            encoding is unknown.
     """
     samples = np.asarray(samples)
     if samples.ndim not in (1, 2):
         raise ValueError(f'samples must be [n] or [n, channels], got shape {samples.shape}')
     if not np.all(np.isfinite(samples)):
         raise ValueError('samples must be finite, got NaN or infinity; send silence instead')
-    pcm = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype('<i2')
     chunk = AudioChunk(
         sample_rate=int(sample_rate_hz),
         channels=1 if samples.ndim == 1 else samples.shape[1],
-        encoding=AudioChunk.PCM_S16LE,
+        encoding=encoding,
         first_sample=int(first_sample),
-        data=array.array('B', pcm.tobytes()),
+        data=array.array('B', pcm_from_samples(samples, encoding)),
     )
     chunk.header.stamp = stamp_from_ns(stamp_ns)
     chunk.header.frame_id = frame_id
@@ -173,3 +176,24 @@ def plan_from_msg(space: MotionSpace, msg: HeadMotionPlan) -> tuple[np.ndarray, 
     if np.any(np.diff(stamp_ns) <= 0):
         raise ValueError(f'stamps of plan {msg.plan} must increase, got {stamp_ns.tolist()} ns')
     return stamp_ns, np.stack([motion for _, motion in frames])
+
+
+def state_to_msg(now_ns: int, user, agent) -> ConversationState:
+    """
+    Put the state of both voices at a moment into a message.
+
+    Args:
+        now_ns: the moment.
+        user: has level_db, probability and is_speaking, as `session.VoiceState`.
+        agent: likewise.
+    """
+    state = ConversationState.USER * user.is_speaking + ConversationState.AGENT * agent.is_speaking
+    msg = ConversationState(
+        state=state,
+        user_level_db=user.level_db,
+        agent_level_db=agent.level_db,
+        user_speech=user.probability,
+        agent_speech=agent.probability,
+    )
+    msg.header.stamp = stamp_from_ns(now_ns)
+    return msg

@@ -1,0 +1,387 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The conversation node: two voices in, head motion out.
+
+Knows topics, life cycle and the node's clock. Callbacks only append; one worker thread hears and
+plans, in the order in which things came.
+
+    executor:  messages -> jobs       planning moments -> jobs       frames -> agent/motion
+    worker:    jobs -> Session -> agent/motion_plan, whose frames go back to the executor
+"""
+
+import collections
+import functools
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+import rclpy
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from std_srvs.srv import SetBool, Trigger
+
+from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan, HeadStyle
+from timar_ros.nodes.convert import stamp_to_ns, state_to_msg
+from timar_ros.nodes.health import Health, percentiles
+from timar_ros.nodes.hearing import VoiceSubscription
+from timar_ros.nodes.loading import ConversationParams, load_model
+from timar_ros.nodes.params import declare
+from timar_ros.nodes.playout import FrameQueue
+from timar_ros.nodes.session import Session
+from timar_ros.nodes.warnings import Warnings
+from timar_ros.nodes.worker import Worker
+from timar_ros.stream.conversation import VOICES, Conversation
+
+_WATCH_S = 0.1
+_DIAGNOSE_S = 1.0
+# The system clock was set, rather than slewed, where it differs from the steady one by more.
+_CLOCK_STEP_NS = 50_000_000
+# Audio that arrived before a planning moment is heard before it, however the executor orders
+# callbacks; a flood of audio puts a plan off by at most so many rounds.
+_MAX_DRAIN_ROUNDS = 50
+
+
+class ConversationNode(LifecycleNode):
+    """Listen to a conversation and move the agent's head in it."""
+
+    def __init__(self, **node_options):
+        super().__init__('conversation', **node_options)
+        self._refusal = ''
+        self._params = None
+        try:
+            self._params = declare(self, ConversationParams, self._on_params)
+        except ValueError as error:
+            self._refusal = str(error)
+        self._model = self._worker = self._session = None
+        self._voices = {}
+        self._entities = []
+        self._frames = FrameQueue()
+        self._plans = collections.deque()  # from the worker's thread
+        self._warn = Warnings(self.get_logger()).warn
+        self._style_ignored = False
+        self._counts = collections.Counter()  # the executor's
+        self._worker_counts = collections.Counter()
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._last_ns = (self._now_ns(), time.monotonic_ns())
+        self._next_moment_ns = self._due_ns = 0
+        self._drain_rounds = self._n_heard_then = 0
+        self._drained = self.create_guard_condition(self._on_drained)
+        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._health = Health(self.get_name())
+        self.create_service(SetBool, '~/enable', self._on_enable)
+        self.create_service(Trigger, '~/reset', self._on_reset)
+        self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=self._steady)
+        self._start_timer = None
+        if self._refusal or self._params.activate_on_start:
+            self._start_timer = self.create_timer(0.0, self._on_start, clock=self._steady)
+
+    # Life cycle
+
+    def on_configure(self, state):
+        """Load the weights, warm up, and begin to be found by publishers."""
+        try:
+            if self._refusal:
+                raise ValueError(self._refusal)
+            self._model = load_model(self._params)
+            for voice in VOICES:
+                self._voices[voice] = VoiceSubscription(
+                    self,
+                    f'{voice}/audio',
+                    getattr(self._params, f'{voice}_audio_type'),
+                    functools.partial(self._on_audio, voice),
+                    functools.partial(self._on_audio_info, voice),
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            self.get_logger().error(f'cannot configure: {error}')
+            self._free()
+            return TransitionCallbackReturn.FAILURE
+        if self._params.persona:
+            self._warn(f'these weights have no personas; persona {self._params.persona!r} ignored')
+        any_publisher = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self._plan_pub = self.create_lifecycle_publisher(HeadMotionPlan, 'agent/motion_plan', 10)
+        self._motion_pub = self.create_lifecycle_publisher(HeadMotion, 'agent/motion', 50)
+        self._state_pub = self.create_lifecycle_publisher(ConversationState, '~/state', 10)
+        self._entities = [
+            self.create_subscription(
+                HeadMotion, 'user/head_motion', self._on_user_motion, any_publisher
+            ),
+            self.create_subscription(HeadStyle, 'agent/style', self._on_style, 10),
+        ]
+        config = self._model.config
+        self.get_logger().info(
+            f'configured: {config.motion_space}, {config.turn_s:g} s turns on '
+            f'{self._model.device}, timing {self._params.timing}'
+        )
+        return super().on_configure(state)
+
+    def on_activate(self, state):
+        """Begin a new conversation."""
+        params = self._params
+        conversation = Conversation(
+            self._model, params.timing_config(), params.sampling_config(), params.seed
+        )
+        self._schedule = conversation.schedule
+        self._session = Session(
+            conversation, params.frame_id, self._now_ns, self._publish_plan, self._warn
+        )
+        self._worker = Worker(self._on_refused, self._on_fault)
+        self._frames.clear()
+        self._plans.clear()
+        self._next_moment_ns = self._schedule.next_moment(self._now_ns())
+        self._plan_timer = self.create_timer(1.0, self._on_plan_timer)
+        self._frame_timer = self.create_timer(1 / self._schedule.config.fps, self._on_frame_timer)
+        self._arm(self._plan_timer, self._next_moment_ns)
+        self._watch_timer = self.create_timer(_WATCH_S, self._on_watch, clock=self._steady)
+        self._last_ns = (self._now_ns(), time.monotonic_ns())
+        window = Duration(seconds=self._schedule.config.max_turns * self._schedule.config.turn_s)
+        self._jump_handle = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=window, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+            ),
+            post_callback=self._on_clock_jump,
+        )
+        self.get_logger().info('active: a new conversation begins with the next sound')
+        return super().on_activate(state)
+
+    def on_deactivate(self, state):
+        """Glide to rest and forget the conversation."""
+        self._stop(glide=True)
+        self.get_logger().info('inactive')
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state):
+        """Free the model."""
+        self._free()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state):
+        """Glide to rest, and free everything."""
+        self._stop(glide=True)
+        self._free()
+        return super().on_shutdown(state)
+
+    def destroy_node(self):
+        """Join the worker's thread, then go."""
+        self._stop(glide=False)
+        super().destroy_node()
+
+    def _on_start(self):
+        self.destroy_timer(self._start_timer)
+        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
+
+    def _stop(self, glide: bool) -> None:
+        if self._worker is None:
+            return
+        self._worker.stop()
+        if glide:
+            self._session.rest()
+        self._worker = None
+        self._jump_handle.unregister()
+        for timer in (self._plan_timer, self._frame_timer, self._watch_timer):
+            self.destroy_timer(timer)
+
+    def _free(self) -> None:
+        self._model = self._session = None
+        for voice in self._voices.values():
+            voice.close()
+        self._voices = {}
+        for entity in self._entities:
+            self.destroy_subscription(entity)
+        if self._entities:
+            for publisher in (self._plan_pub, self._motion_pub, self._state_pub):
+                self.destroy_lifecycle_publisher(publisher)
+        self._entities = []
+
+    # Input: append, nothing else
+
+    def _on_audio(self, voice: str, msg) -> None:
+        if self._worker is None:
+            return
+        self._counts[f'{voice}_messages'] += 1
+        now_ns = self._now_ns()
+        if not now_ns:
+            self._warn(
+                'use_sim_time is set and no /clock has come; audio is dropped until it does'
+            )
+            return
+        job = functools.partial(self._session.hear, voice, msg, now_ns)
+        if not self._worker.do(job, n_bytes=len(getattr(msg, 'data', b'')) or 4000):
+            self._warn('the worker is behind by minutes of audio; the newest is dropped')
+
+    def _on_audio_info(self, voice: str, info) -> None:
+        if self._worker is not None:
+            self._worker.do(functools.partial(self._session.describe, voice, info))
+
+    def _on_user_motion(self, msg: HeadMotion) -> None:
+        if self._worker is not None:
+            self._worker.do(functools.partial(self._session.see, msg), n_bytes=1)
+
+    def _on_style(self, msg: HeadStyle) -> None:
+        if not self._style_ignored:
+            self._style_ignored = True
+            self.get_logger().info(
+                'these weights have no control of style; agent/style is ignored'
+            )
+
+    def _on_params(self, params: ConversationParams) -> None:
+        self._params = params
+        if self._worker is not None:
+            sampling = {'temperature': params.temperature, 'cfg_scale': params.cfg_scale}
+            self._worker.do(functools.partial(self._session.set_sampling, **sampling))
+
+    def _on_enable(self, request, response):
+        word = 'enabled' if request.data else 'disabled: gliding to rest'
+        return self._order(lambda: self._session.enable(request.data), word, response)
+
+    def _on_reset(self, _, response):
+        return self._order(lambda: self._session.reset(), 'a new conversation begins', response)
+
+    def _order(self, job, done: str, response):
+        response.success = self._worker is not None
+        response.message = done if response.success else 'not active; activate the node first'
+        if response.success:
+            self._worker.do(job)
+            self.get_logger().info(done)
+        return response
+
+    # Time
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _arm(self, timer, at_ns: int) -> None:
+        timer.timer_period_ns = max(at_ns - self._now_ns(), 1000)
+        timer.reset()
+
+    def _on_plan_timer(self) -> None:
+        now_ns, moment_ns = self._now_ns(), self._next_moment_ns
+        if moment_ns <= now_ns:
+            following_ns = self._schedule.next_moment(moment_ns + 1)
+            while following_ns <= now_ns:
+                self._session.n_skipped_moments += 1
+                moment_ns = following_ns
+                following_ns = self._schedule.next_moment(moment_ns + 1)
+            self._due_ns, self._next_moment_ns = moment_ns, following_ns
+            self._drain_rounds, self._n_heard_then = 0, self._n_heard()
+            self._drained.trigger()
+        self._arm(self._plan_timer, self._next_moment_ns)
+
+    def _n_heard(self) -> int:
+        return sum(self._counts[f'{voice}_messages'] for voice in VOICES)
+
+    def _on_drained(self) -> None:
+        if self._worker is None or not self._due_ns:
+            return
+        n_heard, self._drain_rounds = self._n_heard(), self._drain_rounds + 1
+        if n_heard != self._n_heard_then and self._drain_rounds < _MAX_DRAIN_ROUNDS:
+            self._n_heard_then = n_heard
+            self._drained.trigger()
+            return
+        self._session.newest_moment_ns = self._due_ns
+        self._worker.do(functools.partial(self._session.plan, self._due_ns))
+        self._due_ns = 0
+
+    def _on_frame_timer(self) -> None:
+        while self._plans:
+            self._frames.replace(self._plans.popleft())
+        now_ns = self._now_ns()
+        for frame in self._frames.due(now_ns):
+            self._counts['frames'] += 1
+            self._motion_pub.publish(frame)
+        soon_ns = now_ns + 1_000_000_000 // self._schedule.config.fps
+        self._arm(self._frame_timer, min(soon_ns, self._frames.next_ns(soon_ns)))
+
+    def _on_watch(self) -> None:
+        now_ns, steady_ns = self._now_ns(), time.monotonic_ns()
+        then_ns, then_steady_ns = self._last_ns
+        self._last_ns = (now_ns, steady_ns)
+        step_ns = now_ns - then_ns - (steady_ns - then_steady_ns)
+        if not self.get_clock().ros_time_is_active:
+            window_ns = self._schedule.turn_ns(self._schedule.config.max_turns)
+            if not -_CLOCK_STEP_NS < step_ns <= window_ns:
+                self._jump(then_ns)
+        self._worker.do(functools.partial(self._publish_state, now_ns), n_bytes=1)
+
+    def _on_clock_jump(self, jump) -> None:
+        if self._worker is not None and self.get_clock().ros_time_is_active:
+            self._jump(self._now_ns() - jump.delta.nanoseconds)
+
+    def _jump(self, shown_ns: int) -> None:
+        now_ns = self._now_ns()
+        self._warn(f'the clock jumped by {(now_ns - shown_ns) / 1e9:.3f} s; beginning anew')
+        self._counts['clock_jumps'] += 1
+        self._frames.clear()
+        self._plans.clear()
+        self._session.newest_moment_ns = self._due_ns = 0
+        self._worker.do(functools.partial(self._session.jump, shown_ns))
+        self._next_moment_ns = self._schedule.next_moment(now_ns)
+        self._arm(self._plan_timer, self._next_moment_ns)
+        self._arm(self._frame_timer, now_ns)
+
+    # Output, in the worker's thread
+
+    def _publish_plan(self, msg: HeadMotionPlan) -> None:
+        self._plan_pub.publish(msg)
+        self._plans.append([(stamp_to_ns(frame.header.stamp), frame) for frame in msg.frames])
+
+    def _publish_state(self, now_ns: int) -> None:
+        self._state_pub.publish(state_to_msg(now_ns, **self._session.voices(now_ns)))
+
+    def _on_refused(self, text: str) -> None:
+        self._worker_counts['refused_messages'] += 1
+        self._warn(text)
+
+    def _on_fault(self, trace: str) -> None:
+        if self.context.ok():
+            self._worker_counts['faults'] += 1
+            self.get_logger().error(f'a job failed, the conversation begins anew:\n{trace}')
+            self._session.reset()
+
+    # Health
+
+    def _on_diagnose(self) -> None:
+        for voice in list(self._voices.values()):
+            voice.match()
+            if voice.n_publishers > 1:
+                self._warn(
+                    f'{voice.topic}: {voice.n_publishers} publishers; for each instant the last '
+                    'sample written holds'
+                )
+        counters, figures = dict(self._counts + self._worker_counts), {}
+        if self._worker is not None:
+            session = self._session
+            counters = {**session.counters, **counters}
+            counters['late_plans'] = session.n_late_plans
+            counters['skipped_moments'] = session.n_skipped_moments
+            counters['dropped_messages'] = self._worker.n_overflowed
+            figures['pending_jobs'] = self._worker.n_pending
+            for name in ('latency', 'engine', 'added'):
+                figures.update(percentiles(getattr(session.times, name).copy(), name))
+        rates = ('user_messages', 'agent_messages', 'plans', 'frames')
+        stamp = self.get_clock().now().to_msg()
+        msg = self._health.look(counters, figures, rates, time.monotonic(), stamp)
+        if self._worker is None:
+            msg.status[0].message = self._refusal or 'not active'
+            msg.status[0].level = DiagnosticStatus.ERROR if self._refusal else DiagnosticStatus.OK
+        self._diagnostics_pub.publish(msg)
+
+
+def main(args=None):
+    """Run the conversation node until it is told to stop."""
+    rclpy.init(args=args)
+    node = ConversationNode()
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

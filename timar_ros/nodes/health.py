@@ -1,0 +1,81 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+How the conversation node is doing, as a diagnostic message: rates, latency, losses.
+
+Knows which counters mean trouble when they grow. Reads no clock.
+"""
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import numpy as np
+
+# Growing means that something is wrong now, with what to say of it.
+TROUBLE = {
+    'late_plans': 'plans come too late to be shown',
+    'skipped_moments': 'planning moments are left out',
+    'bad_plans': 'planned motion is not finite',
+    'dropped_messages': 'messages are dropped because the worker is behind',
+    'refused_messages': 'messages are refused, see the log',
+    'user_lost_samples': "the user's audio has holes",
+    'user_late_samples': "the user's audio comes late",
+    'missing_user_frames': "the user's audio came too late to be heard, or not at all",
+    'clock_jumps': 'the clock jumped',
+    'faults': 'planning failed, see the log',
+}
+
+
+def percentiles(values, name: str) -> dict[str, float]:
+    """Return p50 and p99 of some times in ms, by name; nothing where there are none."""
+    if not len(values):
+        return {}
+    p50, p99 = np.percentile(np.fromiter(values, float), [50, 99])
+    return {f'{name}_p50_ms': round(float(p50), 2), f'{name}_p99_ms': round(float(p99), 2)}
+
+
+class Health:
+    """
+    Compare counters with those of the last look.
+
+    Args:
+        node_name: what the diagnostics are called.
+    """
+
+    def __init__(self, node_name: str):
+        self._node_name = node_name
+        self._counters: dict[str, float] = {}
+        self._steady_s: float | None = None
+
+    def look(self, counters: dict, figures: dict, rates: tuple, steady_s: float, stamp):
+        """
+        Sum up since the last look.
+
+        Args:
+            counters: name -> count since the start; those of `TROUBLE` warn when they grow.
+            figures: name -> value to show as it is.
+            rates: names of counters to show per second, too.
+            steady_s: of a clock that never jumps.
+            stamp: of the message.
+
+        Returns:
+            A DiagnosticArray with one status.
+        """
+        grown = {name: count - self._counters.get(name, 0) for name, count in counters.items()}
+        elapsed_s = None if self._steady_s is None else steady_s - self._steady_s
+        self._counters, self._steady_s = dict(counters), steady_s
+        status = DiagnosticStatus(name=self._node_name, level=DiagnosticStatus.OK, message='ok')
+        troubles = [
+            f'{text} ({grown[name]} more)'
+            for name, text in TROUBLE.items()
+            if grown.get(name, 0) > 0
+        ]
+        if troubles:
+            status.level, status.message = DiagnosticStatus.WARN, '; '.join(troubles)
+        shown = dict(figures)
+        for name in rates:
+            if elapsed_s:
+                shown[f'{name}_hz'] = round(grown.get(name, 0) / elapsed_s, 1)
+        shown.update(counters)
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in shown.items()]
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = stamp
+        return array

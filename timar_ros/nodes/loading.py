@@ -1,0 +1,160 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The conversation node's parameters, and from them a model that is loaded and warm.
+
+Knows where the shipped weights lie. Refuses weights that cannot be run here.
+"""
+
+import dataclasses
+import pathlib
+
+from ament_index_python.packages import get_package_share_directory
+import numpy as np
+import torch
+
+from timar_ros.config import SamplingConfig, TimingConfig
+from timar_ros.model.checkpoint import DTYPES, load_checkpoint
+from timar_ros.model.timar import TIMAR
+from timar_ros.nodes.params import parameter
+from timar_ros.stream.audio import AudioPacket
+from timar_ros.stream.conversation import Conversation
+
+_SHIPPED = 'config/models/mini.safetensors'
+_TIMES = TimingConfig()
+_DRAWING = SamplingConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversationParams:
+    """Parameters of the conversation node; each says itself what it is."""
+
+    checkpoint: str = parameter('', 'weights: a .safetensors file; empty: those of the package')
+    device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:1')
+    dtype: str = parameter('float32', 'type of the weights', choices=tuple(DTYPES))
+    threads: int = parameter(
+        0, 'CPU threads of torch, in the whole process; 0: as torch likes', minimum=0, maximum=256
+    )
+    timing: str = parameter(
+        _TIMES.timing,
+        'anticipate: plan while the user speaks; reactive: answer each turn when it is over',
+        choices=('anticipate', 'reactive'),
+    )
+    replan_hz: float = parameter(
+        _TIMES.replan_hz,
+        'plans a second; 0: at turn starts only',
+        unit='Hz',
+        minimum=0,
+        maximum=50,
+    )
+    hearing_delay_ms: int = parameter(
+        _TIMES.hearing_delay_ms,
+        "how long the user's sound takes to arrive, its chunks included",
+        unit='ms',
+        minimum=0,
+        maximum=1000,
+    )
+    agent_lead_ms: int = parameter(
+        _TIMES.agent_lead_ms,
+        "how far ahead the agent's own voice is announced",
+        unit='ms',
+        minimum=0,
+        maximum=5000,
+    )
+    plan_latency_ms: int = parameter(
+        _TIMES.plan_latency_ms,
+        'what a plan may take until its first frame is shown',
+        unit='ms',
+        minimum=0,
+        maximum=2000,
+    )
+    blend_ms: int = parameter(
+        _TIMES.blend_ms,
+        'over which a new plan takes over from the old one',
+        unit='ms',
+        minimum=0,
+        maximum=1000,
+    )
+    seed: int = parameter(0, 'of the noise that motion is drawn from', minimum=0)
+    temperature: float = parameter(
+        _DRAWING.temperature,
+        'how varied motion is; 1: as learned',
+        minimum=0,
+        maximum=2,
+        dynamic=True,
+    )
+    cfg_scale: float = parameter(
+        _DRAWING.cfg_scale,
+        'how much the user counts; 1: as learned',
+        minimum=0,
+        maximum=5,
+        dynamic=True,
+    )
+    persona: str = parameter('', 'name of a persona of the weights; empty: none')
+    user_audio_type: str = parameter(
+        'auto', "message type of user/audio, package/msg/Name; auto: the publishers'"
+    )
+    agent_audio_type: str = parameter(
+        'auto', "message type of agent/audio, package/msg/Name; auto: the publishers'"
+    )
+    frame_id: str = parameter('', "frame of the neck's base, for the messages' headers")
+    activate_on_start: bool = parameter(
+        True, 'configure and activate by itself; False: wait for life-cycle transitions'
+    )
+
+    def __post_init__(self):
+        self.timing_config()
+
+    def timing_config(self) -> TimingConfig:
+        """Return when to plan."""
+        return TimingConfig(
+            **{f.name: getattr(self, f.name) for f in dataclasses.fields(TimingConfig)}
+        )
+
+    def sampling_config(self) -> SamplingConfig:
+        """Return how to draw."""
+        return SamplingConfig(temperature=self.temperature, cfg_scale=self.cfg_scale)
+
+
+def load_model(params: ConversationParams) -> TIMAR:
+    """
+    Load the weights and try them on silence, so that the first plan is as fast as any.
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        ValueError: they are corrupt, or their motion is not finite, or the times do not fit them.
+        RuntimeError: the device is not there or cannot hold them.
+    """
+    if params.threads:
+        torch.set_num_threads(params.threads)
+    device = params.device
+    if device == 'auto':
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    path = params.checkpoint
+    if not path:
+        path = pathlib.Path(get_package_share_directory('timar_ros')) / _SHIPPED
+    model = load_checkpoint(path, device, params.dtype)
+    _warm_up(Conversation(model, params.timing_config(), params.sampling_config()), str(path))
+    return model
+
+
+def _warm_up(conversation: Conversation, source: str) -> None:
+    """Plan over silence until a turn is committed."""
+    schedule = conversation.schedule
+    begin_ns, end_ns = schedule.turn_ns(10), schedule.turn_ns(14)
+    rate_hz = schedule.config.sample_rate_hz
+    silence = np.zeros(((end_ns - begin_ns) * rate_hz // 1_000_000_000, 1), np.float32)
+    conversation.push_audio('user', AudioPacket(begin_ns, 0, None, rate_hz, silence), begin_ns)
+    moment_ns, n_plans = begin_ns, 0
+    while moment_ns < end_ns and not (n_plans >= 4 and conversation.counters()['turns']):
+        moment_ns = conversation.next_plan_ns(moment_ns + 1)
+        plan = conversation.plan(moment_ns)
+        if plan is not None:
+            conversation.accept(plan)
+            n_plans += 1
+        conversation.settle()
+    if not n_plans or conversation.counters()['bad_plans']:
+        raise ValueError(
+            f'{source}: expected finite motion on silence, got NaN or infinity; the weights are '
+            'damaged, or too large for this dtype: try float32'
+        )

@@ -1,0 +1,155 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A recorded conversation as messages in the order of their publishing.
+
+Knows when a microphone and a speaker would have published each stretch of a recording. Reads no
+clock: times are nanoseconds since the recording's start.
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import heapq
+import pathlib
+
+import numpy as np
+from scipy.io import wavfile
+
+from timar_ros.msg import AudioChunk
+from timar_ros.nodes.convert import audio_chunk
+
+_NS_PER_S = 1_000_000_000
+_NS_PER_MS = 1_000_000
+# A chunk is announced this much before it has to be known, so that it has arrived by then.
+_ANNOUNCE_MARGIN_MS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """
+    One recorded voice.
+
+    Attributes:
+        samples: `[n, channels]`, int16 or float32, full scale 32768 or 1.
+        sample_rate_hz: of each channel.
+    """
+
+    samples: np.ndarray
+    sample_rate_hz: int
+
+    @property
+    def duration_ns(self) -> int:
+        """How long it plays."""
+        return len(self.samples) * _NS_PER_S // self.sample_rate_hz
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """
+    One message to publish.
+
+    Attributes:
+        at_ns: when, since the recording's start; negative for what is announced ahead of it.
+        topic: relative name.
+        msg: the message.
+    """
+
+    at_ns: int
+    topic: str
+    msg: object
+
+
+def read_voice(path) -> Voice:
+    """
+    Read a wav of any rate and channel count; 16-bit samples stay as they are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a wav, holds no sound, or samples that are not finite.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no recording at {path}; give the path of a wav file')
+    try:
+        rate_hz, samples = wavfile.read(path)
+    except (ValueError, EOFError, IndexError) as error:
+        raise ValueError(f'{path}: expected a PCM or float wav, got {error}; convert it') from None
+    if not len(samples):
+        raise ValueError(f'{path}: expected sound, got 0 samples; record it again')
+    if samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif samples.dtype != np.int16 and samples.dtype.kind == 'i':
+        samples = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+    elif samples.dtype.kind == 'f':
+        samples = samples.astype(np.float32)
+        if not np.all(np.isfinite(samples)):
+            raise ValueError(f'{path}: expected finite samples, got NaN or infinity; repair it')
+    return Voice(samples.reshape(len(samples), -1), rate_hz)
+
+
+def _chunks(voice: Voice, chunk_ms: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Cut a voice: (first sample, number of samples up to its end, samples) of each chunk."""
+    n = max(1, voice.sample_rate_hz * chunk_ms // 1000)
+    for first in range(0, len(voice.samples), n):
+        piece = voice.samples[first : first + n]
+        yield first, first + len(piece), piece
+
+
+def _to_msg(voice: Voice, first: int, samples: np.ndarray, start_ns: int) -> AudioChunk:
+    is_integer = samples.dtype == np.int16
+    return audio_chunk(
+        samples / np.float32(32768) if is_integer else samples,
+        voice.sample_rate_hz,
+        stamp_ns=start_ns + first * _NS_PER_S // voice.sample_rate_hz,
+        first_sample=first,
+        encoding=AudioChunk.PCM_S16LE if is_integer else AudioChunk.PCM_F32LE,
+    )
+
+
+def _user_events(voice: Voice, chunk_ms: int, start_ns: int) -> Iterator[Event]:
+    for first, end, samples in _chunks(voice, chunk_ms):
+        captured_ns = end * _NS_PER_S // voice.sample_rate_hz
+        yield Event(captured_ns, 'user/audio', _to_msg(voice, first, samples, start_ns))
+
+
+def _agent_events(
+    voice: Voice, chunk_ms: int, start_ns: int, agent_lead_ms: int
+) -> Iterator[Event]:
+    ahead_ns = (agent_lead_ms + _ANNOUNCE_MARGIN_MS) * _NS_PER_MS
+    for first, _, samples in _chunks(voice, chunk_ms):
+        at_ns = first * _NS_PER_S // voice.sample_rate_hz - ahead_ns
+        msg = _to_msg(voice, first, samples, start_ns)
+        sec, nanosec = divmod(start_ns + at_ns, _NS_PER_S)
+        msg.sent.sec, msg.sent.nanosec = sec, nanosec
+        yield Event(at_ns, 'agent/audio', msg)
+
+
+def conversation_events(
+    user: Voice | None,
+    agent: Voice | None,
+    start_ns: int,
+    chunk_ms: int = 20,
+    agent_lead_ms: int = 400,
+) -> Iterator[Event]:
+    """
+    Play a conversation of one or two voices.
+
+    The user's chunks come when their last sample was captured; the agent's are announced ahead of
+    playback, as a speaker does that knows its utterance.
+
+    Args:
+        user: recorded by the microphone.
+        agent: the robot's own voice.
+        start_ns: stamp of the recording's first instant, on the clock of the graph.
+        chunk_ms: sound in one message.
+        agent_lead_ms: how far ahead the agent's voice has to be known.
+
+    Yields:
+        Events in the order of their times.
+    """
+    streams = []
+    if user is not None:
+        streams.append(_user_events(user, chunk_ms, start_ns))
+    if agent is not None:
+        streams.append(_agent_events(agent, chunk_ms, start_ns, agent_lead_ms))
+    return heapq.merge(*streams, key=lambda event: event.at_ns)

@@ -1,0 +1,212 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+From one activation to the next deactivation: what is heard goes in, plans come out.
+
+Everything here runs in the worker's thread, job by job. Topics and clocks are the node's: it hands
+in functions for both.
+"""
+
+import collections
+import dataclasses
+import time
+
+from timar_ros.nodes.convert import motion_from_msg, plan_to_msg
+from timar_ros.nodes.loudness import Loudness, speech_probability
+from timar_ros.nodes.playout import JumpGlide
+from timar_ros.stream.audio import format_from_info, packet_from_fields
+from timar_ros.stream.conversation import VOICES, Conversation
+from timar_ros.stream.plan import Plan
+
+_N_TIMES = 1000
+# Probabilities at which somebody begins to speak, and stops.
+_SPEAKS, _IS_SILENT = 0.6, 0.4
+# Speech goes on through pauses between words.
+_HANG_NS = 250_000_000
+
+
+@dataclasses.dataclass
+class Times:
+    """
+    What the last plans cost, ms; appended to by the worker, read by anyone.
+
+    Attributes:
+        latency: from the planning moment to the plan being published, on the node's clock.
+        engine: of that, the time inside the conversation.
+        added: the rest: timers, waiting, messages.
+    """
+
+    latency: collections.deque = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=_N_TIMES)
+    )
+    engine: collections.deque = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=_N_TIMES)
+    )
+    added: collections.deque = dataclasses.field(
+        default_factory=lambda: collections.deque(maxlen=_N_TIMES)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class VoiceState:
+    """How loud a voice is, dB of full scale, and how likely and whether it speaks."""
+
+    level_db: float
+    probability: float
+    is_speaking: bool
+
+
+class Session:
+    """
+    Run one conversation for the node.
+
+    Args:
+        conversation: new, or reset.
+        frame_id: of the neck's base, for the messages.
+        now_ns: reads the node's clock.
+        publish: called with each plan's message.
+        warn: called with each text worth a warning.
+    """
+
+    def __init__(self, conversation: Conversation, frame_id: str, now_ns, publish, warn):
+        self.times = Times()
+        self.counters = conversation.counters()
+        self.n_late_plans = 0
+        self.n_skipped_moments = 0
+        # Written by the executor: the newest planning moment that was asked for.
+        self.newest_moment_ns = 0
+        self._conversation = conversation
+        self._frame_id = frame_id
+        self._now_ns = now_ns
+        self._publish = publish
+        self._warn = warn
+        self._is_enabled = True
+        self._formats = {}
+        self._glide = JumpGlide(conversation.space)
+        self._loudness = {voice: Loudness() for voice in VOICES}
+        self._spoke_ns = dict.fromkeys(VOICES)
+
+    def hear(self, voice: str, msg, arrival_ns: int) -> None:
+        """
+        Take an audio message of any known type.
+
+        Raises:
+            ValueError: it contradicts itself, or nothing says what it holds.
+        """
+        if not self._is_enabled:
+            return
+        packet = packet_from_fields(msg, self._formats.get(voice))
+        self._conversation.push_audio(voice, packet, arrival_ns)
+        self._loudness[voice].push(packet, arrival_ns)
+
+    def describe(self, voice: str, info) -> None:
+        """
+        Take what a driver says about its audio (`audio_common_msgs/AudioInfo`).
+
+        Raises:
+            ValueError: the audio is compressed or its format unknown.
+        """
+        self._formats.pop(voice, None)
+        self._formats[voice] = format_from_info(info)
+
+    def see(self, msg) -> None:
+        """
+        Take one frame of the user's head.
+
+        Raises:
+            ValueError: it is not finite, or its expression is malformed.
+        """
+        stamp_ns, motion = motion_from_msg(self._conversation.space, msg)
+        self._conversation.push_user_motion(stamp_ns, motion)
+
+    def plan(self, moment_ns: int) -> None:
+        """Plan for one moment, unless a newer one already waits; then do what can wait."""
+        if not self._is_enabled:
+            return
+        if moment_ns < self.newest_moment_ns:
+            self.n_skipped_moments += 1
+            return
+        started = time.perf_counter()
+        plan = self._conversation.plan(moment_ns)
+        engine_ms = 1000 * (time.perf_counter() - started)
+        if plan is not None and self._now_ns() > plan.stamp_ns[0]:
+            self.n_late_plans += 1
+            self._warn(
+                f'a plan came after its first frame was due: {engine_ms:.0f} ms of planning; '
+                'the plan in force goes on; raise plan_latency_ms or take smaller weights'
+            )
+        elif plan is not None:
+            self._put_in_force(plan)
+            latency_ms = (self._now_ns() - moment_ns) / 1e6
+            self.times.latency.append(latency_ms)
+            self.times.engine.append(engine_ms)
+            self.times.added.append(latency_ms - engine_ms)
+        self._conversation.settle()
+        self._look_back()
+
+    def rest(self) -> None:
+        """Glide to rest from where the head is."""
+        if self._conversation.counters()['plans']:
+            self._put_in_force(self._conversation.rest(self._now_ns()))
+            self._look_back()
+
+    def reset(self) -> None:
+        """Begin the conversation anew; the head goes on from where it is."""
+        self._conversation.reset()
+        for loudness in self._loudness.values():
+            loudness.clear()
+        self._spoke_ns = dict.fromkeys(VOICES)
+        self._look_back()
+
+    def jump(self, shown_ns: int) -> None:
+        """Begin anew after a jump of the clock; the head glides on from the pose of `shown_ns`."""
+        self.reset()
+        self._glide.jump(shown_ns)
+        self.rest()
+
+    def enable(self, is_enabled: bool) -> None:
+        """Plan and listen, or glide to rest and then do neither."""
+        if is_enabled == self._is_enabled:
+            return
+        if not is_enabled:
+            self.rest()
+        self.reset()
+        self._is_enabled = is_enabled
+
+    def set_sampling(self, **changes) -> None:
+        """Draw differently from the next plan on."""
+        engine = self._conversation.engine
+        engine.sampling = dataclasses.replace(engine.sampling, **changes)
+
+    def voices(self, now_ns: int) -> dict[str, VoiceState]:
+        """Return the state of both voices at a moment."""
+        states = {}
+        for voice in VOICES:
+            level_db = self._loudness[voice].level_db(now_ns)
+            probability = speech_probability(level_db)
+            spoke_ns = self._spoke_ns[voice]
+            is_speaking = spoke_ns is not None and 0 <= now_ns - spoke_ns < _HANG_NS
+            if probability > (_IS_SILENT if is_speaking else _SPEAKS):
+                self._spoke_ns[voice], is_speaking = now_ns, True
+            states[voice] = VoiceState(level_db, probability, is_speaking)
+        return states
+
+    def _put_in_force(self, plan: Plan) -> None:
+        plan = dataclasses.replace(plan, motion=self._glide.carry(plan.stamp_ns, plan.motion))
+        msg = plan_to_msg(
+            self._conversation.space,
+            plan.plan,
+            plan.fps,
+            plan.stamp_ns,
+            plan.turn,
+            plan.frame,
+            plan.motion,
+            self._frame_id,
+        )
+        self._publish(msg)
+        self._conversation.accept(plan)
+
+    def _look_back(self) -> None:
+        self.counters = self._conversation.counters()
+        for text in self._conversation.take_warnings():
+            self._warn(text)
