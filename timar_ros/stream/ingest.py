@@ -305,7 +305,8 @@ class VoiceIngest:
         if end <= self._end:
             n_filled = end - start - n_present
             self._counters['late_samples'] += n_filled
-            self._counters['lost_samples'] -= min(n_filled, self._counters['lost_samples'])
+            if position >= 0:  # what is older than the run was never missed
+                self._counters['lost_samples'] -= min(n_filled, self._counters['lost_samples'])
 
     def _write(self, run: Run, position: int, mono: np.ndarray, sent_ns: int) -> None:
         if run.rate_hz == SAMPLE_RATE_HZ:
