@@ -8,10 +8,12 @@ also meets an *open* turn: its past is complete, its first frames are already sh
 heard up to a moment, and the turns behind it have no user at all. This file puts all of that into
 the training distribution; it refuses to know where windows come from.
 
-    turns   0 ... o-1          o (the first open one)        o+1 ...
-    agent   history            |shown prefix|hidden          hidden
-    user    heard              |heard|null                   null (or heard, where nobody
-    anticipates)
+    turns   0 ... o-1      o (the first open one)      o+1 ...
+    agent   history        |shown prefix|hidden        hidden
+    user    heard          |heard|null                 null (heard, where nobody anticipates)
+
+Where history is masked, every turn of a window learns at once, and each may have a shown prefix of
+its own: a turn that is still open when the next one begins is shown, one that is history is not.
 """
 
 import numpy as np
@@ -69,19 +71,21 @@ def mask_windows(
     is_heard = np.ones((B, N * T), bool)
     has_camera = torch.ones(B, dtype=torch.bool)
     for window in range(B):
-        first_open = int(rng.integers(N)) * T
+        open_turn = int(rng.integers(N))
+        first_open = open_turn * T
         moment = first_open + int(rng.integers(T))
         lead = int(rng.integers(int(_LARGEST_LEAD_S * config.fps) + 1))
-        has_prefix, is_partly_heard, is_ahead, has_no_camera = rng.random(4) < (
-            train.agent_prefix,
+        is_partly_heard, is_ahead, has_no_camera = rng.random(3) < (
             train.user_part_drop,
             train.user_turn_drop,
             train.user_motion_drop,
         )
+        n_shown = rng.integers(T + 1, size=N)
+        n_shown[open_turn] = moment - first_open
+        n_shown[rng.random(N) >= train.agent_prefix] = 0
         if config.history == 'shown':
-            is_shown[window, :first_open] = True
-        if has_prefix:
-            is_shown[window, first_open:moment] = True
+            n_shown[:open_turn], n_shown[open_turn + 1 :] = T, 0
+        is_shown[window] = (np.arange(T) < n_shown[:, None]).ravel()
         _reveal_at_random(is_shown[window], ratio, rng)
         if is_partly_heard:
             is_heard[window, max(moment - lead, 0) :] = False
