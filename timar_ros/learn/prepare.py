@@ -29,7 +29,7 @@ _HELD_OUT_HEAD_S = 100.0  # the end of each head track is kept for the held-out 
 
 # Face rig of facegood -> ARKit; several rig channels that feed one ARKit channel are added, then
 # clipped to 1. `oh` and `oo` are whole mouth shapes: half of each is rounding, the rest the jaw's.
-_RIG_TO_ARKIT = {
+RIG_TO_ARKIT = {
     'jawOpen': {'mouth_stretch_c': 1.0},
     'mouthFunnel': {'mouth_oh_c': 0.5}
     | {f'mouth_funnel_{corner}': 0.25 for corner in ('dl', 'dr', 'ul', 'ur')},
@@ -48,7 +48,7 @@ _RIG_TO_ARKIT = {
         ('mouthSmile', 'mouth_lipCornerPull'),
     )
 }
-_MOUTH = tuple(_RIG_TO_ARKIT)
+_MOUTH = tuple(RIG_TO_ARKIT)
 _NECK = ('neck_x', 'neck_y', 'neck_z')
 
 # Deviation of pitch, yaw and roll, rad: that of a standing group's member at two thirds, which
@@ -82,13 +82,13 @@ def map_rig(weights: np.ndarray, names: list[str]) -> np.ndarray:
     """
     Turn face rig weights `[F, n]` into ARKit mouth channels `[F, C]`; channels not animated are 0.
 
-    Formula: ARKit channel = min(1, Σ factor · rig channel), factors in `_RIG_TO_ARKIT`.
+    Formula: ARKit channel = min(1, Σ factor · rig channel), factors in `RIG_TO_ARKIT`.
     """
     columns = {name: weights[:, i].astype(np.float32) for i, name in enumerate(names)}
     silent = np.zeros(len(weights), np.float32)
     mixed = [
         sum(factor * columns.get(rig, silent) for rig, factor in recipe.items())
-        for recipe in _RIG_TO_ARKIT.values()
+        for recipe in RIG_TO_ARKIT.values()
     ]
     return np.clip(np.stack(mixed, 1), 0.0, 1.0)
 
