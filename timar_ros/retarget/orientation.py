@@ -56,7 +56,8 @@ def compose(angles: np.ndarray, chain: tuple[str, ...]) -> np.ndarray:
         vector = np.zeros((len(angles), 3))
         vector[:, _ROTATIONS.index(axis)] = column
         result = result * Rotation.from_rotvec(vector)
-    return result.as_quat(canonical=True)
+    quaternion = result.as_quat()
+    return np.where(quaternion[:, 3:] < 0, -quaternion, quaternion)
 
 
 def joints_of(robot: Robot, neck: np.ndarray, jaw_open_rad: np.ndarray) -> np.ndarray:

@@ -1,0 +1,147 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Robots by name: what is shipped agrees with what is published; bad files say what to mend."""
+
+from pathlib import Path
+
+import pytest
+
+from timar_ros.retarget.robot import LIMITS, load_robot, robot_names
+
+FOLDER = Path(__file__).parents[2] / 'config' / 'robots'
+
+# Published: joint -> lowest, highest position (rad), velocity (rad/s) or None.
+PUBLISHED = {
+    'nao': {'HeadYaw': (-2.0857, 2.0857, 8.27), 'HeadPitch': (-0.672, 0.515, 7.2)},
+    'pepper': {'HeadYaw': (-2.0857, 2.0857, 7.34), 'HeadPitch': (-0.707, 0.637, 9.23)},
+    'tiago': {'head_1_joint': (-1.309, 1.309, 3.0), 'head_2_joint': (-1.047, 0.785, 3.0)},
+    'ari': {'head_1_joint': (-1.309, 1.309, 3.0), 'head_2_joint': (-0.262, 0.436, 3.0)},
+    'reachy2': {
+        'neck_roll': (-0.35, 0.35, None),
+        'neck_pitch': (-0.35, 0.35, None),
+        'neck_yaw': (-1.57, 1.57, None),
+    },
+    'icub': {
+        'neck_pitch': (-0.698, 0.384, None),
+        'neck_roll': (-0.349, 0.349, None),
+        'neck_yaw': (-0.873, 0.873, None),
+    },
+    'stretch': {'joint_head_pan': (-3.9, 1.5, 1.0), 'joint_head_tilt': (-1.53, 0.79, 1.0)},
+    'poppy': {'head_z': (-1.57, 1.57, 10.0), 'head_y': (-0.785, 0.105, 10.0)},
+    'inmoov': {
+        'head_leftright': (-1.05, 1.05, None),
+        'head_updown': (-1.22, 1.22, None),
+        'head_tilt': (-0.30, 0.30, None),
+        'jaw': (0.0, 0.26, None),
+    },
+}
+
+GOOD = """
+description: a neck for this test
+output: trajectory
+topic: neck/joint_trajectory
+joints:
+  - name: pan
+    axis: yaw
+    limits: {position_rad: [-1, 1], velocity_rad_s: 3, acceleration_rad_s2: 15, jerk_rad_s3: 300}
+"""
+
+
+@pytest.fixture
+def robot_file(tmp_path):
+    def write(text):
+        path = tmp_path / 'mine.yaml'
+        path.write_text(text, encoding='utf-8')
+        return str(path)
+
+    return write
+
+
+def test_every_robot_of_the_list_is_shipped_and_no_other():
+    assert robot_names(FOLDER) == sorted([*PUBLISHED, 'pan_tilt', 'pan_tilt_roll'])
+
+
+@pytest.mark.parametrize('name', sorted(PUBLISHED))
+def test_a_shipped_robot_stays_within_the_published_limits(name):
+    robot = load_robot(name, FOLDER)
+    assert sorted(robot.joint_names) == sorted(PUBLISHED[name])
+    for joint in robot.joints:
+        lower, upper, velocity = PUBLISHED[name][joint.name]
+        assert (joint.lower_rad, joint.upper_rad) == pytest.approx((lower, upper), abs=5e-4)
+        assert joint.lower_rad >= lower - 5e-4 and joint.upper_rad <= upper + 5e-4
+        if velocity is not None:
+            assert joint.velocity_rad_s <= velocity
+
+
+@pytest.mark.parametrize('name', sorted(PUBLISHED))
+def test_a_shipped_robot_marks_what_the_maker_does_not_publish(name):
+    for joint in load_robot(name, FOLDER).joints:
+        has_velocity = PUBLISHED[name][joint.name][2] is not None
+        assert set(joint.ours) == set(LIMITS[2:] if has_velocity else LIMITS[1:])
+
+
+def test_the_joints_of_inmoov_turn_in_the_order_of_its_chain_not_of_its_list():
+    robot = load_robot('inmoov', FOLDER)
+    assert robot.chain == ('roll', 'pitch', 'yaw')
+    assert [joint.axis for joint in robot.joints] == ['yaw', 'pitch', 'roll', 'jaw']
+
+
+def test_a_file_of_ones_own_is_read(robot_file):
+    robot = load_robot(robot_file(GOOD), FOLDER)
+    (joint,) = robot.joints
+    assert (robot.name, joint.sign, joint.scale, joint.offset_rad) == ('mine', 1, 1.0, 0.0)
+
+
+def test_an_unknown_robot_is_answered_with_the_nearest_name():
+    with pytest.raises(FileNotFoundError, match="unknown robot 'peper'; did you mean 'pepper'"):
+        load_robot('peper', FOLDER)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(FileNotFoundError, match='no robot file at /nowhere/mine.yaml'):
+        load_robot('/nowhere/mine.yaml', FOLDER)
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('output: trajectory', 'output: [', r'mine.yaml: not valid YAML.*line'),
+        ('output: trajectory', 'output: trajectories', "output: .*did you mean 'trajectory'"),
+        ('topic:', 'topics:', "unknown key 'topics'; did you mean 'topic'"),
+        ('description: a neck for this test', '', "missing key 'description'; add it"),
+        (
+            '[-1, 1]',
+            '[1, -1]',
+            r'pan\): limits: position_rad is the wrong way round.*\[-1.0, 1.0\]',
+        ),
+        ('[-1, 1]', '2', r'position_rad must be \[lowest, highest\], got 2'),
+        ('velocity_rad_s: 3', 'velocity_rad_s: -3', 'velocity_rad_s must be above 0'),
+        ('velocity_rad_s: 3', 'velocity_rad_s: .nan', 'velocity_rad_s: must be a finite number'),
+        (
+            'velocity_rad_s: 3',
+            'velocity: 3',
+            "unknown key 'velocity'; did you mean 'velocity_rad_s'",
+        ),
+        ('axis: yaw', 'axis: jaws', "axis: must be one of .*did you mean 'jaw'"),
+        ('axis: yaw', 'axis: yaw\n    sign: 2', 'sign: must be one of 1, -1, got 2'),
+        ('axis: yaw', 'axis: yaw\n    scale: -1', 'scale must be above 0.*use sign: -1'),
+        ('axis: yaw', 'axis: yaw\n    offset_rad: 3', r'offset_rad 3.0 lies outside position_rad'),
+        ('joints:', 'chain: [pitch]\njoints:', r'chain: must name the axes of the joints \(yaw\)'),
+        (
+            'jerk_rad_s3: 300',
+            'jerk_rad_s3: 300, ours: [speed]',
+            'ours: must be one of position_rad',
+        ),
+    ],
+)
+def test_a_wrong_file_says_which_key_and_what_to_do(robot_file, old, new, message):
+    assert GOOD.count(old) == 1
+    with pytest.raises(ValueError, match=message) as caught:
+        load_robot(robot_file(GOOD.replace(old, new)), FOLDER)
+    assert 'mine.yaml' in str(caught.value)
+
+
+def test_two_joints_of_one_name_are_refused(robot_file):
+    joint = GOOD[GOOD.index('  - name') :]
+    with pytest.raises(ValueError, match="name 'pan' stands twice"):
+        load_robot(robot_file(GOOD + joint), FOLDER)
