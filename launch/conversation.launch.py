@@ -53,8 +53,8 @@ def generate_launch_description():
             ),
             DeclareLaunchArgument(
                 'timing',
-                default_value='reactive',
-                description='When motion is planned: reactive (each turn answers the last one)',
+                default_value='anticipate',
+                description='anticipate (plan while the user speaks) or reactive (after it)',
             ),
             DeclareLaunchArgument(
                 'namespace',

@@ -30,7 +30,7 @@ VAGUE_CLASS = re.compile(r'^_?(Base[A-Z].*|.*(Manager|Helper|Utils?|Base))$')
 SOURCES = sorted((ROOT / 'timar_ros').rglob('*.py'))
 PYTHON = sorted(
     path
-    for folder in ('timar_ros', 'launch', 'test', 'toolchain', '.')
+    for folder in ('timar_ros', 'config', 'launch', 'test', 'toolchain', '.')
     for path in ((ROOT / folder).glob('*.py') if folder == '.' else (ROOT / folder).rglob('*.py'))
 )
 

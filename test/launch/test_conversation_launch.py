@@ -90,7 +90,7 @@ def test_every_launch_argument_is_described(arguments):
 
 
 def test_launch_arguments_and_node_parameters_have_the_same_defaults(arguments):
-    from timar_ros.nodes.conversation import ConversationParams  # loads torch
+    from timar_ros.nodes.loading import ConversationParams  # loads torch
 
     fields = ConversationParams.__dataclass_fields__
     for name in ('checkpoint', 'device', 'timing'):
