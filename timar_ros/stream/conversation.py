@@ -23,6 +23,7 @@ from timar_ros.model.turn import Turn
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.buffer import VoiceTrack
 from timar_ros.stream.engine import Engine
+from timar_ros.stream.hearing import SpeechAhead
 from timar_ros.stream.ingest import VoiceIngest
 from timar_ros.stream.level import LevelState, normalise
 from timar_ros.stream.motion_track import MotionTrack
@@ -40,14 +41,12 @@ class _Memory:
     Schema:
         first_turn: turn of the grid at which the conversation began; None before its first sample.
         levels: loudness of each voice up to the last committed turn.
-        features: (voice, turn) -> the audio and its features, of turns still open.
+        ahead: what is encoded already of each voice's open turns.
     """
 
+    levels: dict[str, LevelState]
+    ahead: dict[str, SpeechAhead]
     first_turn: int | None = None
-    levels: dict = dataclasses.field(
-        default_factory=lambda: {voice: LevelState() for voice in VOICES}
-    )
-    features: dict = dataclasses.field(default_factory=dict)
 
 
 class Conversation:
@@ -82,13 +81,18 @@ class Conversation:
         self._user_motion = MotionTrack(model.config.n_channels)
         self._in_force = PlanInForce(self.space.neutral)
         self._n_plans = 0
+        self._has_moved = False
         self._counts = dict.fromkeys(
             'plans turns resets clock_jumps missing_user_frames bad_plans'.split(), 0
         )
         self._begin()
 
     def _begin(self) -> None:
-        self._memory = _Memory()
+        model = self.engine.model
+        self._memory = _Memory(
+            levels={voice: LevelState() for voice in VOICES},
+            ahead={voice: SpeechAhead(model.speech, model.device) for voice in VOICES},
+        )
         self._state = self.engine.new_state(self._seed)
         self._last_moment: int | None = None
         self._last_answered: int | None = None
@@ -177,6 +181,7 @@ class Conversation:
     def accept(self, plan: Plan) -> None:
         """Put a plan in force; its frames count as shown from here on."""
         self._in_force.replace(plan.first_frame, plan.motion)
+        self._has_moved = True
         self._last_answered = plan.first_frame // self._config.frames_per_turn
 
     def rest(self, moment_ns: int) -> Plan:
@@ -196,9 +201,29 @@ class Conversation:
             track.forget_before(turn * self._config.samples_per_turn)
         self._user_motion.forget_before(self.schedule.turn_ns(turn - 1))
         self._in_force.forget_before((turn - 1) * self._config.frames_per_turn)
-        features = self._memory.features
-        for key in [key for key in features if key[1] < turn]:
-            del features[key]
+        for ahead in self._memory.ahead.values():
+            ahead.forget_before(turn)
+
+    def listen(self, now_ns: int) -> None:
+        """
+        Encode ahead what counts by now of the turn being spoken; changes nothing but the cost.
+
+        With `wav2vec2` this takes most of the speech encoding off the critical path: the user's
+        convolutions run as samples come, the agent's voice is known before it sounds.
+        """
+        if self._memory.first_turn is None:
+            return
+        levels = self._memory.levels
+        for turn in range(self._next_turn, self.schedule.turn_of(now_ns) + 1):
+            after = {}
+            for voice in VOICES:
+                audio, _, after[voice] = self._hear(voice, turn, now_ns, levels[voice])
+                ahead = self._memory.ahead[voice]
+                if voice == 'agent' and self.schedule.is_known(turn, now_ns):
+                    ahead.features(turn, audio)
+                else:
+                    ahead.listen(turn, audio)
+            levels = after
 
     @property
     def _next_turn(self) -> int:
@@ -238,6 +263,13 @@ class Conversation:
         is_present[n:] = False
         return np.where(is_present, samples, 0.0).astype(np.float32), is_present
 
+    def _hear(self, voice: str, turn: int, moment_ns: int, level: LevelState):
+        """Return audio `[1, S]` at even loudness, what of it is present, and the level after."""
+        start = turn * self._config.samples_per_turn
+        samples, is_present = self._read_voice(voice, start, moment_ns)
+        samples, level = normalise(samples, is_present, level)
+        return torch.from_numpy(samples)[None], is_present, level
+
     def _turn(self, turn: int, moment_ns: int, levels: dict, n_shown: int) -> tuple[Turn, dict]:
         """
         Assemble what counts of a turn at this moment.
@@ -251,13 +283,13 @@ class Conversation:
         Returns:
             the turn, and the loudness up to its end.
         """
-        T, S = self._config.frames_per_turn, self._config.samples_per_turn
+        T = self._config.frames_per_turn
         speech, features, after = {}, {}, {}
         for voice in VOICES:
-            samples, is_present = self._read_voice(voice, turn * S, moment_ns)
-            samples, after[voice] = normalise(samples, is_present, levels[voice])
-            speech[voice] = torch.from_numpy(samples)[None]
-            features[voice] = self._features(voice, turn, speech[voice])
+            speech[voice], is_present, after[voice] = self._hear(
+                voice, turn, moment_ns, levels[voice]
+            )
+            features[voice] = self._memory.ahead[voice].features(turn, speech[voice])
             if voice == 'user':
                 is_heard = is_present.reshape(T, -1).all(-1)
         grid = [self.schedule.frame_ns(turn * T + i) for i in range(T)]
@@ -276,14 +308,6 @@ class Conversation:
             agent_features=features['agent'],
         )
         return value, after
-
-    def _features(self, voice: str, turn: int, audio: torch.Tensor) -> torch.Tensor:
-        """Encode a voice of a turn, unless the same audio was encoded at the last moment."""
-        known = self._memory.features.get((voice, turn))
-        if known is None or not torch.equal(known[0], audio):
-            known = (audio, self.engine.encode_speech(audio))
-            self._memory.features[voice, turn] = known
-        return known[1]
 
     def _commit(self, turn: int, moment_ns: int) -> None:
         T = self._config.frames_per_turn
@@ -319,7 +343,7 @@ class Conversation:
         motion = self.engine.step(value, self._state)[0].cpu().numpy()
         # Turns in a row are never blended; a turn that finds the head elsewhere, in the glide
         # after a missed plan or a reset, is.
-        follows = self._last_answered == turn - 1 or self._n_plans == 0
+        follows = self._last_answered == turn - 1 or not self._has_moved
         n_blend = 0 if follows else self.schedule.blend_frames
         return turn * T, self._in_force.blend(turn * T, motion, n_blend)
 

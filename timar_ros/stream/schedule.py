@@ -108,20 +108,15 @@ class Schedule:
 
     def known_until(self, moment_ns: int) -> int:
         """Return the latest playback stamp of the agent's voice that counts as known."""
-        if not self.is_anticipating:
-            return moment_ns
         return moment_ns + self.timing.agent_lead_ms * _MS_NS
 
     def is_over(self, turn: int, moment_ns: int) -> bool:
         """Say whether all of a turn is heard by a moment, lost audio aside."""
         return self.turn_ns(turn + 1) <= self.heard_until(moment_ns)
 
-    def heard_frames(self, turn: int, moment_ns: int) -> int:
-        """Return how many of a turn's T frames are heard in full by a moment."""
-        samples = self.samples_until(self.heard_until(moment_ns))
-        first = turn * self.config.samples_per_turn
-        frames = (samples - first) // self.config.samples_per_frame
-        return min(max(frames, 0), self.config.frames_per_turn)
+    def is_known(self, turn: int, moment_ns: int) -> bool:
+        """Say whether all that the agent says in a turn is known by a moment."""
+        return self.turn_ns(turn + 1) <= self.known_until(moment_ns)
 
     def last_open_turn(self, moment_ns: int) -> int:
         """Return the last turn that is drafted at a moment: the next one."""
@@ -129,15 +124,19 @@ class Schedule:
 
     def first_planned_frame(self, moment_ns: int) -> int:
         """Return the first frame that a plan of this moment may still change."""
-        return self.frame_at_or_after(moment_ns + self.timing.plan_latency_ms * _MS_NS)
+        ready_ns = moment_ns + self.timing.plan_latency_ms * _MS_NS
+        return self.frame_at_or_after(ready_ns - self._show_delay_ns)
 
     def shown_ns(self, frame: int) -> int:
         """Return when a frame is shown live: when it is lived, or later in `reactive`."""
-        lived = self.frame_ns(frame)
+        return self.frame_ns(frame) + self._show_delay_ns
+
+    @property
+    def _show_delay_ns(self) -> int:
         if self.is_anticipating:
-            return lived
+            return 0
         delay = self.timing.hearing_delay_ms + self.timing.plan_latency_ms
-        return lived + self.turn_ns(1) + delay * _MS_NS
+        return self.turn_ns(1) + delay * _MS_NS
 
     @property
     def blend_frames(self) -> int:
