@@ -214,6 +214,28 @@ class TimingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HearingConfig:
+    """
+    What to make of the robot's own voice in the user's microphone.
+
+    Attributes:
+        self_hearing: 'off' (an echo canceller did it, or there is none to hear), 'attenuate' or
+            'gate' (the user counts as not heard) while the robot speaks.
+        self_hearing_db: by how much to attenuate.
+        self_hearing_hold_ms: how long the robot's voice lingers in the room and the drivers.
+    """
+
+    self_hearing: str = 'off'
+    self_hearing_db: float = 20.0
+    self_hearing_hold_ms: int = 200
+
+    def __post_init__(self):
+        _one_of('self_hearing', self.self_hearing, ('off', 'attenuate', 'gate'))
+        _at_least('self_hearing_db', self.self_hearing_db, 0)
+        _at_least('self_hearing_hold_ms', self.self_hearing_hold_ms, 0)
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """
     The training recipe (TIMAR.md §6); the defaults are the published one where it says.

@@ -374,7 +374,7 @@ def test_memory_does_not_grow_with_the_conversation(banded, timing):
         samples = voice(moment % 7, 0.2)
         packet = AudioPacket(start * 10**9 // RATE, start, None, RATE, samples[:, None])
         conversation.push_audio('user', packet, moment)
-        pieces = conversation._tracks['user']._pieces
+        pieces = conversation._voices._tracks['user']._pieces
         sizes.append((len(pieces), len(conversation._in_force._motion)))
 
     drive(conversation, 40 * 10**9, before=measure)

@@ -17,20 +17,17 @@ import dataclasses
 import numpy as np
 import torch
 
-from timar_ros.config import SamplingConfig, TimingConfig
+from timar_ros.config import HearingConfig, SamplingConfig, TimingConfig
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import Turn
 from timar_ros.stream.audio import AudioPacket
-from timar_ros.stream.buffer import VoiceTrack
 from timar_ros.stream.engine import Engine
 from timar_ros.stream.hearing import SpeechAhead
-from timar_ros.stream.ingest import VoiceIngest
-from timar_ros.stream.level import LevelState, normalise
+from timar_ros.stream.level import LevelState
 from timar_ros.stream.motion_track import MotionTrack
 from timar_ros.stream.plan import Plan, PlanInForce, glide
 from timar_ros.stream.schedule import Schedule
-
-VOICES = ('user', 'agent')
+from timar_ros.stream.voices import VOICES, Voices
 
 
 @dataclasses.dataclass
@@ -58,6 +55,7 @@ class Conversation:
         timing: when to plan.
         sampling: how to draw.
         seed: of the noise.
+        hearing: what to make of the robot's own voice.
     """
 
     def __init__(
@@ -66,6 +64,7 @@ class Conversation:
         timing: TimingConfig | None = None,
         sampling: SamplingConfig | None = None,
         seed: int = 0,
+        hearing: HearingConfig | None = None,
     ):
         self.schedule = Schedule(model.config, timing or TimingConfig())
         self.engine = Engine(model, sampling, open_turns=self.schedule.open_turns)
@@ -73,11 +72,7 @@ class Conversation:
         self._config = model.config
         self._seed = seed
         self._window_s = model.config.max_turns * model.config.turn_s
-        self._tracks = {voice: VoiceTrack() for voice in VOICES}
-        self._ingests = {
-            voice: VoiceIngest(voice, self._tracks[voice], window_s=self._window_s)
-            for voice in VOICES
-        }
+        self._voices = Voices(self.schedule, hearing or HearingConfig())
         self._user_motion = MotionTrack(model.config.n_channels)
         self._in_force = PlanInForce(self.space.neutral)
         self._n_plans = 0
@@ -99,8 +94,7 @@ class Conversation:
 
     def reset(self) -> None:
         """Begin anew with the next sample; the head goes on from where it is."""
-        for ingest in self._ingests.values():
-            ingest.reset()
+        self._voices.reset()
         self._user_motion.clear()
         self._counts['resets'] += 1
         self._begin()
@@ -117,7 +111,7 @@ class Conversation:
         Raises:
             ValueError: the packet contradicts itself; nothing was taken.
         """
-        self._ingests[voice].push(packet, arrival_ns)
+        self._voices.push(voice, packet, arrival_ns)
 
     def push_user_motion(self, stamp_ns: int, motion: np.ndarray) -> None:
         """Take one frame `[M]` of the user's head, from `motion.frame_to_motion`."""
@@ -129,20 +123,11 @@ class Conversation:
 
     def counters(self) -> dict[str, int]:
         """Return what happened so far, by name."""
-        voices = {
-            f'{voice}_{name}': count
-            for voice, ingest in self._ingests.items()
-            for name, count in ingest.counters.items()
-        }
-        return {**self._counts, **voices}
+        return {**self._counts, **self._voices.counters()}
 
     def take_warnings(self) -> list[str]:
         """Return texts worth logging since the last call."""
-        return [
-            f'{voice}: {text}'
-            for voice, ingest in self._ingests.items()
-            for text in ingest.take_warnings()
-        ]
+        return self._voices.take_warnings()
 
     def plan(self, moment_ns: int) -> Plan | None:
         """
@@ -159,7 +144,7 @@ class Conversation:
         """
         self._follow_clock(moment_ns)
         if self._memory.first_turn is None:
-            self._memory.first_turn = self._find_start(moment_ns)
+            self._memory.first_turn = self._voices.find_start(moment_ns)
             if self._memory.first_turn is None:
                 return None
         if self.schedule.is_anticipating:
@@ -197,8 +182,7 @@ class Conversation:
         if self._memory.first_turn is None:
             return
         turn = self._next_turn
-        for track in self._tracks.values():
-            track.forget_before(turn * self._config.samples_per_turn)
+        self._voices.forget_before(turn - 1)  # the turn before lingers in the room
         self._user_motion.forget_before(self.schedule.turn_ns(turn - 1))
         self._in_force.forget_before((turn - 1) * self._config.frames_per_turn)
         for ahead in self._memory.ahead.values():
@@ -239,35 +223,9 @@ class Conversation:
             self.reset()
             self._last_moment = moment_ns
 
-    def _find_start(self, moment_ns: int) -> int | None:
-        """Return the turn of the first sample that counts at this moment."""
-        S = self._config.samples_per_turn
-        last = self.schedule.last_open_turn(moment_ns)
-        first = last - self._config.max_turns
-        for turn in range(first, last + 1):
-            for voice in VOICES:
-                if self._read_voice(voice, turn * S, moment_ns)[1].any():
-                    return turn
-        return None
-
-    def _read_voice(self, voice: str, start: int, moment_ns: int):
-        """Return samples `[S]` and which of them are present, as they count at this moment."""
-        S = self._config.samples_per_turn
-        if voice == 'user':
-            samples, is_present = self._tracks[voice].read(start, S)
-            until = self.schedule.heard_until(moment_ns)
-        else:
-            samples, is_present = self._tracks[voice].read(start, S, sent_before_ns=moment_ns)
-            until = self.schedule.known_until(moment_ns)
-        n = min(max(self.schedule.samples_until(until) - start, 0), S)
-        is_present[n:] = False
-        return np.where(is_present, samples, 0.0).astype(np.float32), is_present
-
     def _hear(self, voice: str, turn: int, moment_ns: int, level: LevelState):
         """Return audio `[1, S]` at even loudness, what of it is present, and the level after."""
-        start = turn * self._config.samples_per_turn
-        samples, is_present = self._read_voice(voice, start, moment_ns)
-        samples, level = normalise(samples, is_present, level)
+        samples, is_present, level = self._voices.read(voice, turn, moment_ns, level)
         return torch.from_numpy(samples)[None], is_present, level
 
     def _turn(self, turn: int, moment_ns: int, levels: dict, n_shown: int) -> tuple[Turn, dict]:
@@ -317,7 +275,7 @@ class Conversation:
 
     def _count_turn(self, value: Turn) -> None:
         self._counts['turns'] += 1
-        if self._tracks['user'].end is not None:  # a robot without a microphone misses nothing
+        if self._voices.has_user:
             self._counts['missing_user_frames'] += int((~value.user_heard).sum())
 
     def _draft(self, moment_ns: int) -> tuple[int, np.ndarray]:
