@@ -15,7 +15,8 @@ import torch
 def _normal(seed: int, turn: int, draw: int, n: int) -> np.ndarray:
     """Return n standard normal numbers, float32, for one place in a conversation."""
     # Philox counts instead of remembering, and its raw numbers are the same in every NumPy.
-    bits = np.random.Philox(key=[seed % 2**64, 0], counter=[0, turn, draw, 0])
+    key = np.array([seed % 2**64, 0], np.uint64)  # a plain list would round large seeds
+    bits = np.random.Philox(key=key, counter=[0, turn, draw, 0])
     raw = bits.random_raw((n + 1) // 2)
     first = ((raw >> np.uint64(32)).astype(np.float64) + 1.0) / 2.0**32  # (0, 1]
     second = (raw & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2.0**32
