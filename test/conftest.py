@@ -13,6 +13,9 @@ from timar_ros.model.checkpoint import save_checkpoint
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import Turn
 
+# Tensors as small as these only wait for a second thread.
+torch.set_num_threads(1)
+
 # One turn is 4 frames, 0.16 s, 2560 samples; the window holds 6 turns.
 _TINY = TimarConfig(
     motion_space='flame56', frames_per_turn=4, max_turns=6, speech='logmel', speech_width=16,
