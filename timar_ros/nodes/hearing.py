@@ -74,12 +74,15 @@ class VoiceSubscription:
         for info in publishers:
             if self._type_name in ('auto', info.topic_type):
                 wanted.setdefault(info.topic_type, []).append(info.qos_profile.reliability)
+        if not wanted and self._subscriptions:
+            return
+        # The middleware may not take two types on one topic: the old one goes first.
+        for type_name in set(self._subscriptions) - set(wanted):
+            self._node.destroy_subscription(self._subscriptions.pop(type_name)[1])
         # Something to be discovered by, as long as nobody publishes what we can take.
         default = AUDIO_CHUNK if self._type_name == 'auto' else self._type_name
-        for type_name in wanted or self._subscriptions or [default]:
+        for type_name in wanted or [default]:
             self._subscribe(type_name, wanted.get(type_name, []))
-        for type_name in set(self._subscriptions) - set(wanted or self._subscriptions):
-            self._node.destroy_subscription(self._subscriptions.pop(type_name)[1])
 
     def close(self) -> None:
         """Hear nothing any more."""
@@ -98,18 +101,18 @@ class VoiceSubscription:
             else ReliabilityPolicy.RELIABLE
         )
         have = self._subscriptions.get(type_name)
-        if type_name in self._refused or (have and (have[0] == reliability or not offered)):
-            return
-        try:
-            cls = message_class(type_name)
-        except ValueError as error:
-            self._refused.add(type_name)
-            self._node.get_logger().error(f'{self.topic}: {error}')
+        if type_name in self._refused or (have and have[0] == reliability):
             return
         if have:
-            self._node.destroy_subscription(have[1])
+            self._node.destroy_subscription(self._subscriptions.pop(type_name)[1])
         qos = QoSProfile(depth=_DEPTH, reliability=reliability)
-        subscription = self._node.create_subscription(cls, self.topic, self._on_audio, qos)
+        try:
+            cls = message_class(type_name)
+            subscription = self._node.create_subscription(cls, self.topic, self._on_audio, qos)
+        except (ValueError, RuntimeError) as error:  # rclpy's own errors are RuntimeErrors
+            self._refused.add(type_name)
+            self._node.get_logger().error(f'{self.topic}: cannot hear {type_name}: {error}')
+            return
         self._subscriptions[type_name] = (reliability, subscription)
         if type_name.startswith('audio_common_msgs/msg/AudioData') and self._info is None:
             self._subscribe_info()
