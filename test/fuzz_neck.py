@@ -39,7 +39,9 @@ def fuzz(n_turns: int, seed: int) -> dict:
     """
     rng = np.random.default_rng(seed)
     robots = [load_robot(name, FOLDER) for name in robot_names(FOLDER)]
-    report = dict.fromkeys((*NAMES, 'compared', 'changed', 'turns', 'refused', 'failures'), 0)
+    report = dict.fromkeys(
+        (*NAMES, 'compared', 'changed', 'turns', 'refused', 'failures', 'restarts'), 0
+    )
     while report['turns'] < n_turns:
         robot = robots[rng.integers(len(robots))]
         segments = _conversation(robot, rng, report)
@@ -61,6 +63,7 @@ def _conversation(robot: Robot, rng, report):
         report['turns'] += 1
         _event(neck, rng, now, lower, upper, report)
         until = now + int(rng.choice([15, 80, 200, 200, 200, 700, 1500, 4000])) * MS
+        restarts = neck.restarts
         if neck.update(now):
             trajectory = neck.trajectory(now)
             knots = trajectory.stamp_ns + trajectory.time_from_start_ns
@@ -68,7 +71,8 @@ def _conversation(robot: Robot, rng, report):
                 [trajectory.position, trajectory.velocity, trajectory.acceleration], axis=1
             )
             for knot, state in zip(knots[:3], states[:3], strict=False):
-                if knot <= now + neck.config.lead_ms * MS and knot in sent:
+                is_near = knot <= now + neck.config.lead_ms * MS
+                if is_near and knot in sent and neck.restarts == restarts:
                     report['compared'] += 1
                     report['changed'] = max(report['changed'], np.abs(state - sent[knot]).max())
             sent = dict(zip(knots.tolist(), states, strict=True))
@@ -78,6 +82,7 @@ def _conversation(robot: Robot, rng, report):
             lengths.append(np.diff(knots)[played] / 1e9)
         now = until
     report['failures'] += neck.failures
+    report['restarts'] += neck.restarts
     none = np.zeros((0, 3, len(robot.joints)))
     return (
         np.concatenate([none, *starts]),
@@ -102,8 +107,12 @@ def _event(neck: Neck, rng, now, lower, upper, report) -> None:
         neck.disable()
     else:
         neck.enable(now)
-    if rng.random() < 0.3 or neck.missing_joints:
-        neck.see_joints(neck.robot.joint_names, rng.uniform(lower, upper))
+    # The joints are where they were sent, more or less; now and then somebody holds them.
+    sent = neck.sample(now - int(rng.integers(200)) * MS)
+    measured = rng.uniform(lower, upper)
+    if sent is not None and rng.random() < 0.97:
+        measured = sent[0][0] + rng.uniform(-0.05, 0.05, len(lower))
+    neck.see_joints(neck.robot.joint_names, np.clip(measured, lower, upper), now)
 
 
 def _plan(rng, now):

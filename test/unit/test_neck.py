@@ -35,7 +35,7 @@ def _still(seconds, begin_ns=START, neck=NEUTRAL):
 
 def _neck(position=(0.0, 0.0, 0.0), **config):
     neck = Neck(ROBOT, NeckConfig(**config))
-    neck.see_joints(ROBOT.joint_names, position)
+    neck.see_joints(ROBOT.joint_names, position, START)
     return neck
 
 
@@ -64,18 +64,18 @@ def test_nothing_moves_before_every_joint_was_seen():
     neck = Neck(ROBOT, NeckConfig())
     neck.push_plan(*_nods(2))
     assert not neck.update(START)
-    neck.see_joints(['pan_joint', 'wheel', 'tilt_joint'], [0.0, 1.0, 0.0])
+    neck.see_joints(['pan_joint', 'wheel', 'tilt_joint'], [0.0, 1.0, 0.0], START)
     assert not neck.update(START + 100 * MS)
     assert neck.missing_joints == ['roll_joint']
     assert neck.sample(START) is None
 
-    neck.see_joints(['roll_joint'], [0.0])
+    neck.see_joints(['roll_joint'], [0.0], START)
     assert neck.update(START + 200 * MS)
 
 
 def test_a_joint_measured_as_nan_was_not_seen():
     neck = Neck(ROBOT, NeckConfig())
-    neck.see_joints(ROBOT.joint_names, [0.0, float('nan'), 0.0])
+    neck.see_joints(ROBOT.joint_names, [0.0, float('nan'), 0.0], START)
     assert neck.missing_joints == ['tilt_joint']
 
 
@@ -204,7 +204,7 @@ def test_enabled_again_after_rest_it_starts_from_the_measured_joints():
     neck.disable()
     neck.update(now)
     later = now + 5_000 * MS
-    neck.see_joints(ROBOT.joint_names, (0.4, 0.1, 0.0))  # someone turned the head meanwhile
+    neck.see_joints(ROBOT.joint_names, (0.4, 0.1, 0.0), later)  # someone turned the head meanwhile
     neck.enable(later)
     neck.push_plan(*_nods(3, begin_ns=later))
     assert neck.update(later)
@@ -230,7 +230,7 @@ def test_a_head_moved_by_another_while_at_rest_is_taken_up_where_it_is():
     neck.push_plan(*_nods(1))
     neck.update(START)
     later = START + 6_000 * MS
-    neck.see_joints(ROBOT.joint_names, (0.5, 0.0, 0.0))
+    neck.see_joints(ROBOT.joint_names, (0.5, 0.0, 0.0), later)
     neck.push_plan(*_nods(2, begin_ns=later))
     assert neck.update(later)
     np.testing.assert_allclose(neck.sample(later)[0][0], (0.5, 0.0, 0.0), atol=1e-12)
@@ -242,10 +242,49 @@ def test_a_sagging_joint_at_rest_is_not_taken_for_a_moved_one():
     neck.update(START)
     later = START + 6_000 * MS
     left_at = neck.sample(later)[0][0]
-    neck.see_joints(ROBOT.joint_names, left_at + 0.05)
+    neck.see_joints(ROBOT.joint_names, left_at + 0.05, later)
     neck.push_plan(*_nods(2, begin_ns=later))
     assert neck.update(later)
     np.testing.assert_allclose(neck.sample(later)[0][0], left_at, atol=1e-12)
+
+
+def test_a_head_that_is_held_is_not_forced():
+    neck, now = _following()
+    held_at = np.array([0.0, 0.6, 0.0])  # the nods go to 0.2
+    neck.see_joints(ROBOT.joint_names, held_at, now)
+    assert neck.update(now)
+    assert neck.restarts == 1
+    trajectory = neck.trajectory(now)
+    assert trajectory.stamp_ns + trajectory.time_from_start_ns[0] >= now + 500 * MS
+    np.testing.assert_allclose(trajectory.position[0], held_at, atol=1e-12)
+
+
+def test_a_head_moved_after_the_last_plan_is_left_there():
+    neck = _neck()
+    neck.push_plan(*_nods(1))
+    neck.update(START)
+    later = START + 6_000 * MS
+    neck.see_joints(ROBOT.joint_names, (0.5, 0.0, 0.0), later)
+    assert not neck.update(later)
+    assert neck.sample(later) is None
+
+
+def test_a_servo_that_lags_is_not_taken_for_a_held_one():
+    neck, now = _following()
+    lagging = neck.sample(now - 200 * MS)[0][0]
+    neck.see_joints(ROBOT.joint_names, lagging, now)
+    neck.push_plan(*_nods(3, begin_ns=now))
+    neck.update(now)
+    assert neck.restarts == 0
+
+
+def test_joints_measured_too_long_ago_are_no_place_to_start_from():
+    neck = _neck()
+    later = START + 3_000 * MS
+    neck.push_plan(*_nods(3, begin_ns=later))
+    assert not neck.update(later)
+    neck.see_joints(ROBOT.joint_names, (0.1, 0.0, 0.0), later)
+    assert neck.update(later)
 
 
 def test_a_clock_that_jumps_back_starts_anew():
@@ -341,6 +380,6 @@ def test_the_orientation_commanded_is_the_one_wanted():
 def test_before_any_motion_the_orientation_is_the_measured_one():
     neck = Neck(ROBOT, NeckConfig())
     assert neck.orientation(START) is None
-    neck.see_joints(ROBOT.joint_names, (0.3, 0.0, 0.0))
+    neck.see_joints(ROBOT.joint_names, (0.3, 0.0, 0.0), START)
     expected = Rotation.from_rotvec([0.0, 0.0, 0.3]).as_quat()
     np.testing.assert_allclose(neck.orientation(START), expected, atol=1e-12)

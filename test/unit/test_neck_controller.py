@@ -76,7 +76,7 @@ class _Session:
         self.robot = load_robot(robot_name, FOLDER)
         joints = np.zeros(len(self.robot.joints))
         self.neck = Neck(self.robot, NeckConfig())
-        self.neck.see_joints(self.robot.joint_names, joints)
+        self.neck.see_joints(self.robot.joint_names, joints, START)
         self.is_spliced = is_spliced
         self.controller = ControllerDouble(
             self.robot.joint_names, joints, period_ms * MS, is_spliced, from_desired
@@ -106,7 +106,7 @@ class _Session:
                 self.controller.receive(message, self.now)
                 arrival = None
             state = self.controller.update(self.now)
-            self.neck.see_joints(self.robot.joint_names, state[0])
+            self.neck.see_joints(self.robot.joint_names, state[0], self.now)
             self.states.append(state)
             self.times.append(self.now + self.period_ns)
             self.now += self.period_ns

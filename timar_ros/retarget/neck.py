@@ -25,6 +25,10 @@ _FORGET_NS = 1_000_000_000
 _JUMP_NS = 1_000_000_000
 # A joint measured this far outside its limits means a wrong sign or offset, not play.
 _MAX_OUTSIDE_RAD = 0.2
+# A joint measured longer ago may be anywhere now.
+_FRESH_NS = 1_000_000_000
+# A joint may be where it was sent at any time since then: servos lag.
+_LAG_NS = 400_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +46,8 @@ class NeckConfig:
         stop_ms: time constant of the velocity after a stop.
         smoothing_hz: motion of this frequency comes out half as large (without delay).
         gain: scales the head's rotation; 1 is as planned.
-        moved_rad: a joint at rest that stands further from where we left it was moved by another.
+        moved_rad: a joint further from where it was sent is held, or moved by another: the neck
+            starts again from where it stands.
     """
 
     knot_ms: int = 40
@@ -71,12 +76,14 @@ class Neck:
 
     Attributes:
         failures: solutions that were not found; the motion in force went on.
+        restarts: how often joints stood elsewhere than they were sent.
     """
 
     def __init__(self, robot: Robot, config: NeckConfig, needs_feedback: bool = True):
         self.robot = robot
         self.config = config
         self.failures = 0
+        self.restarts = 0
         self._needs_feedback = needs_feedback
         self._knot_ns = config.knot_ms * _MS
         knot_s = config.knot_ms / 1000
@@ -88,7 +95,7 @@ class Neck:
 
     def reset(self) -> None:
         """Forget plans, measured joints and the motion in force; for a clock that jumped back."""
-        self._measured = {}
+        self._measured = {}  # name -> (position, time)
         self._frames = HeadFrames.none()
         self._base = None  # orientation that the motion is an offset on
         self._is_new = False  # something came since the last solution
@@ -110,11 +117,11 @@ class Neck:
             return []
         return [name for name in self.robot.joint_names if name not in self._measured]
 
-    def see_joints(self, names, positions) -> None:
+    def see_joints(self, names, positions, now_ns: int) -> None:
         """Take measured joint positions, rad; joints that are not ours and NaN are passed over."""
         for name, position in zip(names, positions, strict=False):
             if name in self.robot.joint_names and np.isfinite(position):
-                self._measured[name] = float(position)
+                self._measured[name] = (float(position), now_ns)
 
     def push_plan(self, stamp_ns, neck, jaw_open_rad) -> None:
         """
@@ -181,10 +188,15 @@ class Neck:
         if self._is_stopping:
             self._is_stopping = False
             return self.is_moving(now_ns) and self._solve(now_ns, self._stop_target)
-        if not (self._is_enabled and self._wants_solution(now_ns)):
+        if not self._is_enabled:
             return False
-        if self._spline is None or self._was_moved(now_ns):
-            if self.missing_joints:
+        if self._spline is not None and self._is_elsewhere(now_ns):
+            self.restarts += 1
+            self._spline = None
+        if not self._wants_solution(now_ns):
+            return False
+        if self._spline is None:
+            if not self._knows_joints(now_ns):
                 return False
             self._begin(now_ns)
         elif not self.is_moving(now_ns):
@@ -193,10 +205,11 @@ class Neck:
         return self._solve(now_ns, self._plan_target)
 
     def _wants_solution(self, now_ns: int) -> bool:
-        if not len(self._frames):
-            return self._base is not None and self._is_new
-        if self._is_new or self._spline is None:
-            return True
+        if self._spline is None:  # a plan that is over is no reason to begin
+            is_ahead = len(self._frames) and self._frames.stamp_ns[-1] >= now_ns
+            return bool(is_ahead) or self._base is not None
+        if self._is_new or not len(self._frames):
+            return self._is_new
         # A plan longer than the horizon: look again well before the motion in force slows down.
         is_longer = self._frames.stamp_ns[-1] > self._spline.end_ns
         return is_longer and self._spline.end_ns - now_ns < self._horizon_ns // 2
@@ -208,14 +221,21 @@ class Neck:
     def _position_measured(self) -> np.ndarray:
         if not self._needs_feedback:
             return np.array([joint.offset_rad for joint in self.robot.joints])
-        return np.array([self._measured[name] for name in self.robot.joint_names])
+        return np.array([self._measured[name][0] for name in self.robot.joint_names])
 
-    def _was_moved(self, now_ns: int) -> bool:
-        has_settled = now_ns >= self._spline.end_ns + self.config.settle_ms * _MS
-        if not (self._needs_feedback and has_settled):
+    def _knows_joints(self, now_ns: int) -> bool:
+        if self.missing_joints or not self._needs_feedback:
+            return not self._needs_feedback
+        return now_ns - min(seen_ns for _, seen_ns in self._measured.values()) < _FRESH_NS
+
+    def _is_elsewhere(self, now_ns: int) -> bool:
+        has_settled = now_ns >= self._spline.start_ns + self.config.settle_ms * _MS
+        if not (self._needs_feedback and has_settled and self._knows_joints(now_ns)):
             return False
-        left_at = self._spline.sample(now_ns)[0][0]
-        return bool(np.any(np.abs(self._position_measured() - left_at) > self.config.moved_rad))
+        sent = self._spline.sample(now_ns - np.arange(0, _LAG_NS + 1, self._knot_ns))[0]
+        measured, slack = self._position_measured(), self.config.moved_rad
+        is_near = (measured >= sent.min(axis=0) - slack) & (measured <= sent.max(axis=0) + slack)
+        return not is_near.all()
 
     def _begin(self, now_ns: int) -> None:
         position = self._position_measured()
@@ -246,8 +266,9 @@ class Neck:
                 self.failures += 1
             else:
                 control[:, i] = solved
-        # Two knots before now stay, for a controller that is late or whose clock is.
-        keep_from = max(self._spline.first, min(now_ns // self._knot_ns - 1, knot))
+        # What was played lately stays, to compare the joints with.
+        keep_from = max(self._spline.first, (now_ns - _LAG_NS) // self._knot_ns - 1)
+        keep_from = min(keep_from, knot)
         self._spline = self._spline.joined(keep_from, knot, control)
         self._changed_from = knot
         self._frames = self._frames.since(now_ns - _FORGET_NS)
@@ -297,8 +318,8 @@ class Neck:
         return None if self._spline is None else self._spline.sample(time_ns)
 
     def orientation(self, now_ns: int) -> np.ndarray | None:
-        """Return the head `[4]` (x, y, z, w) as it is commanded, else measured; else None."""
-        if self._spline is not None:
+        """Return the head `[4]` (x, y, z, w): as commanded, else as measured, else None."""
+        if self._spline is not None and (self._is_enabled or self.is_moving(now_ns)):
             return orientation_of(self.robot, self._spline.sample(now_ns)[0])[0]
         if self.missing_joints:
             return None
