@@ -33,11 +33,6 @@ $(MADE)/venv: toolchain/check_machine.sh
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@mkdir -p $(MADE) && touch $@
 
-$(MADE)/torch: $(MADE)/venv toolchain/install_torch.sh $(if $(filter $(INSTALLED_TORCH),$(TORCH)),,FORCE)
-	@echo '== torch ($(TORCH))'
-	@toolchain/install_torch.sh $(TORCH)
-	@echo $(TORCH) > $@
-
 $(MADE)/packages: $(MADE)/venv $(wildcard toolchain/*.txt) toolchain/relocate_wheels.py
 	@echo '== ROS 2 and Python packages'
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
@@ -46,7 +41,12 @@ $(MADE)/packages: $(MADE)/venv $(wildcard toolchain/*.txt) toolchain/relocate_wh
 	@$(VENV)/bin/python toolchain/relocate_wheels.py
 	@touch $@
 
-install/.built: $(MADE)/torch $(MADE)/packages CMakeLists.txt package.xml $(SOURCES)
+$(MADE)/torch: $(MADE)/packages toolchain/install_torch.sh $(if $(filter $(INSTALLED_TORCH),$(TORCH)),,FORCE)
+	@echo '== torch ($(TORCH))'
+	@toolchain/install_torch.sh $(TORCH)
+	@echo $(TORCH) > $@
+
+install/.built: $(MADE)/torch CMakeLists.txt package.xml $(SOURCES)
 	@echo '== colcon build'
 	@source ./env.sh && colcon build
 	@touch $@
