@@ -23,7 +23,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from timar_ros.msg import HeadMotion, HeadMotionPlan
 from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
-from timar_ros.nodes.neck import NeckNode
+from timar_ros.nodes.neck import NeckNode, NeckParams
 from timar_ros.retarget.robot import load_robot
 
 pytestmark = pytest.mark.graph
@@ -327,3 +327,36 @@ def test_ended_in_mid_nod_a_stream_of_targets_comes_to_rest_first(graph, domain_
     velocity = np.array([msg.velocity for msg in targets])
     assert np.abs(velocity[:, 1]).max() > 1.0
     assert np.abs(velocity[-1]).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ('distro', 'is_spliced'),
+    [('humble', False), ('jazzy', False), ('kilted', False), ('lyrical', True), ('rolling', True)],
+)
+def test_the_distribution_says_whether_a_controller_splices(monkeypatch, distro, is_spliced):
+    monkeypatch.setenv('ROS_DISTRO', distro)
+    assert NeckParams().splices() == is_spliced
+    assert NeckParams(controller='splices').splices()
+    assert not NeckParams(controller='forgets').splices()
+
+
+def test_for_a_controller_that_splices_the_stamp_lies_ahead_of_what_is_sent(body):
+    trajectories = body.keep(JointTrajectory, 'neck/joint_trajectory')
+    arrived = []
+    body.node.create_subscription(
+        JointTrajectory, 'neck/joint_trajectory', lambda _: arrived.append(body.now_ns()), 10
+    )
+    body.start(controller='splices')
+    body.converse(2.5)
+    assert len(trajectories) >= 8
+    for msg, now_ns in zip(trajectories, arrived, strict=True):
+        assert stamp_to_ns(msg.header.stamp) > now_ns
+        assert not any(msg.points[-1].velocities)
+
+
+def test_without_tf2_the_pose_is_published_all_the_same(body, monkeypatch):
+    monkeypatch.setattr('timar_ros.nodes.neck.TFMessage', None)
+    poses = body.keep(PoseStamped, 'head_pose')
+    body.start(head_pose_hz=20.0, tf=True)
+    body.tell_joints()
+    assert body.graph.spin_until(lambda: poses)
