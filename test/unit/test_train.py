@@ -12,6 +12,7 @@ import torch
 from timar_ros.config import load_yaml
 from timar_ros.learn import train as training
 from timar_ros.model.checkpoint import load_checkpoint, read_config
+from timar_ros.model.turn import MODALITIES, slots
 from timar_ros.motion import get_space
 
 _SPACE = get_space('arkit55')
@@ -133,6 +134,15 @@ def test_biases_norms_and_the_diffusion_head_do_not_decay():
     assert all(parameter.dim() > 1 for parameter in decayed['params'])
     assert not any(names[id(p)].startswith('diffloss.') for p in decayed['params'])
     assert len(decayed['params']) + len(plain['params']) == len(names)
+
+
+def test_tokens_of_one_frame_begin_with_a_common_code():
+    model = _make_training().model
+    codes = model.encoder_pos_embed_learned.detach()[0]
+
+    by_modality = torch.stack([codes[slots(modality, 4)] for modality in MODALITIES])
+    distance = torch.cdist(by_modality[0], by_modality[3])
+    assert torch.equal(distance.argmin(1), torch.arange(4))
 
 
 def test_the_learning_rate_warms_up_and_stays():

@@ -6,8 +6,8 @@ The pairs behind the first weights: real mouths, real heads and real voices, put
 `python -m timar_ros.learn.prepare DATA OUT` writes clips of conversations that were never held:
 the agent's words and mouth are one real speaker's (facegood), the user's words come from a
 telephone call (calls), and both heads move as two real people did (multitpc). What ties a head to
-a voice here is a rule, not a recording: the recorded path is walked faster while its owner speaks,
-slower while listening, and hardly at all while both are silent.
+a voice here is a rule, not a recording: the recorded path is walked faster and wider while its
+owner speaks, less while listening, and hardly at all while both are silent.
 """
 
 import argparse
@@ -51,12 +51,13 @@ RIG_TO_ARKIT = {
 _MOUTH = tuple(RIG_TO_ARKIT)
 _NECK = ('neck_x', 'neck_y', 'neck_z')
 
-# Deviation of pitch, yaw and roll, rad: that of a standing group's member at two thirds, which
-# brings head speed while speaking into the range of two seated people (TIMAR.md §8).
-_NECK_DEVIATION_RAD = 0.65 * np.deg2rad([4.3, 7.6, 3.0])
-# How fast the recorded head path is walked: both silent, user speaks, agent speaks.
-_PACE = (0.15, 0.8, 1.35)
-_PACE_SMOOTHING_S = 0.5
+# Deviation of pitch, yaw and roll, rad: 0.7 of that of one standing in a group, which brings head
+# speed while speaking into the range of two seated people (TIMAR.md §8).
+_NECK_DEVIATION_RAD = 0.7 * np.deg2rad([4.3, 7.6, 3.0])
+# How fast the recorded head path is walked, and how wide: both silent, listening, speaking.
+_PACE = (0.25, 0.8, 1.35)
+_WIDTH = (0.25, 0.7, 1.0)
+_ACTIVITY_SMOOTHING_S = 0.5
 # Silence kept around a phrase, s: the mouth opens before the sound and closes after it.
 _MARGIN_S = 0.15
 
@@ -224,18 +225,20 @@ def activity(samples: np.ndarray) -> np.ndarray:
     speaks = (level_db > max(level_db.max() - 35, -60)).astype(float)
     n_frames = len(samples) * _FPS // _RATE_HZ
     frames = np.interp(np.arange(n_frames) / _FPS, np.arange(len(speaks)) / 100, speaks)
-    window = scipy.signal.windows.hann(int(2 * _PACE_SMOOTHING_S * _FPS) + 1)
-    return np.convolve(frames, window / window.sum(), 'same')
+    window = scipy.signal.windows.hann(int(2 * _ACTIVITY_SMOOTHING_S * _FPS) + 1)
+    return np.clip(np.convolve(frames, window / window.sum(), 'same'), 0, 1)
 
 
 def walk_head(
     path: np.ndarray, own: np.ndarray, other: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """
-    Move along a recorded head path at a pace set by who speaks.
+    Move along a recorded head path at a pace, and to a width, set by who speaks.
 
-    Formula: neck(t) = path(s(t)), ds/dt = max(silence + (speaking - silence) own(t), silence +
-    (listening - silence) other(t)), times a random 0.8 to 1.2 for the clip; paces in `_PACE`.
+    Formula: neck(t) = width(t) · path(s(t)), ds/dt = pace(t) times a random 0.8 to 1.2 for the
+    clip; pace and width are each max(silence + (speaking - silence) own(t), silence + (listening -
+    silence) other(t)), with the values of `_PACE` and `_WIDTH`. In silence the head comes back to
+    face the other one, and nearly rests.
 
     Args:
         path: `[F, 3]` rad at 25 fps, as `read_head_path` gives it.
@@ -246,13 +249,16 @@ def walk_head(
     Returns:
         Neck `[T, 3]`, rad.
     """
-    silence, listening, speaking = _PACE
-    pace = silence + (speaking - silence) * np.clip(own, 0, 1)
-    pace = np.maximum(pace, silence + (listening - silence) * np.clip(other, 0, 1))
-    position = np.cumsum(pace * rng.uniform(0.8, 1.2))
+
+    def by_activity(values: tuple[float, float, float]) -> np.ndarray:
+        silence, listening, speaking = values
+        return silence + np.maximum((speaking - silence) * own, (listening - silence) * other)
+
+    position = np.cumsum(by_activity(_PACE) * rng.uniform(0.8, 1.2))
     position += rng.uniform(0, len(path) - position[-1] - 1)
     grid = np.arange(len(path))
-    return np.stack([np.interp(position, grid, column) for column in path.T], 1)
+    walked = np.stack([np.interp(position, grid, column) for column in path.T], 1)
+    return by_activity(_WIDTH)[:, None] * walked
 
 
 def read_head_path(file: pathlib.Path) -> np.ndarray:
