@@ -77,15 +77,20 @@ def published_config(weights: dict, arguments: dict, extra: dict, source: str) -
         refuse('an encoder-only model', 'one with a decoder', 'only the published kind is known')
     if not {'encoder_pos_embed_learned', 'diffloss.net.input_proj.weight'} <= set(weights):
         refuse('a TIMAR with a diffusion head', 'other weights', 'an MLP head is not supported')
-    size = str(known.get('model', '')).removeprefix('timar_')
+
+    def count(prefix):
+        return len({n.removeprefix(prefix).split('.')[0] for n in weights if n.startswith(prefix)})
+
+    D, n_layers = weights['z_proj.weight'].shape[0], count('encoder_blocks.')
+    size = PRESETS.get(str(known.get('model', '')).removeprefix('timar_'))
     if 'encoder_num_heads' in known:
         n_heads = int(known['encoder_num_heads'])
-    elif size in ('base', 'large', 'huge'):
-        n_heads = PRESETS[size].n_heads
+    elif size is not None and (size.width, size.n_layers) == (D, n_layers):
+        n_heads = size.n_heads  # the one size that cannot be read from a tensor
     else:
         refuse(
-            'timar_base, timar_large or timar_huge in args.model',
-            repr(known.get('model')),
+            'weights of timar_base, timar_large or timar_huge, as args.model says',
+            f'{n_layers} blocks of width {D} called {known.get("model")!r}',
             'give its configuration with --config (a JSON with encoder_num_heads)',
         )
     fps = int(known.get('motion_fps', 25))
@@ -93,12 +98,7 @@ def published_config(weights: dict, arguments: dict, extra: dict, source: str) -
     n_channels = weights['motion_encoder.0.weight'].shape[1]
     if n_channels != get_space('flame56').n_channels:
         refuse('56 motion channels (FLAME)', n_channels, 'other spaces are not published')
-    D = weights['z_proj.weight'].shape[0]
     n_slots = weights['encoder_pos_embed_learned'].shape[1]
-
-    def count(prefix):
-        return len({n.removeprefix(prefix).split('.')[0] for n in weights if n.startswith(prefix)})
-
     return TimarConfig(
         motion_space='flame56',
         fps=fps,
@@ -109,7 +109,7 @@ def published_config(weights: dict, arguments: dict, extra: dict, source: str) -
         speech_width=weights['speech_projection.weight'].shape[1],
         token_width=weights['z_proj.weight'].shape[1],
         width=D,
-        n_layers=count('encoder_blocks.'),
+        n_layers=n_layers,
         n_heads=n_heads,
         denoiser_width=weights['diffloss.net.input_proj.weight'].shape[0],
         denoiser_blocks=count('diffloss.net.res_blocks.'),
@@ -129,20 +129,13 @@ def load_published(path, speech_dir, config_path=None) -> TIMAR:
         FileNotFoundError: a file is missing.
         ValueError: the weights are damaged or of an unsupported kind.
     """
-    from transformers import Wav2Vec2Model
-
     weights, arguments = read_published(path)
     extra = {}
     if config_path is not None:
         extra = json.loads(pathlib.Path(config_path).read_text(encoding='utf-8'))
         extra = extra.get('model', extra)
     config = published_config(weights, arguments, extra, str(path))
-    if not (pathlib.Path(speech_dir) / 'config.json').is_file():
-        raise FileNotFoundError(
-            f'no speech encoder at {speech_dir}; expected a local folder with config.json and '
-            'weights of facebook/wav2vec2-large-960h-lv60-self'
-        )
-    encoder = Wav2Vec2Model.from_pretrained(speech_dir, local_files_only=True)
+    encoder = _read_speech_encoder(speech_dir)
     if encoder.config.hidden_size != config.speech_width:
         raise ValueError(
             f'{speech_dir}: expected a speech encoder of width {config.speech_width}, got '
@@ -160,6 +153,35 @@ def load_published(path, speech_dir, config_path=None) -> TIMAR:
     check_names(model, stored, str(path))
     model.load_state_dict(stored, assign=True)
     return model.requires_grad_(False).eval()
+
+
+def _read_speech_encoder(folder):
+    from safetensors import SafetensorError
+    from transformers import Wav2Vec2Model
+
+    if not (pathlib.Path(folder) / 'config.json').is_file():
+        raise FileNotFoundError(
+            f'no speech encoder at {folder}; expected a local folder with config.json and '
+            'weights of facebook/wav2vec2-large-960h-lv60-self'
+        )
+    try:
+        encoder, loaded = Wav2Vec2Model.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        told = str(error).split('\n')[0]
+        raise ValueError(f'{folder}: not a readable wav2vec2 model ({told})') from None
+    # transformers fills what is missing with random numbers. The mask's own vector, of use in
+    # pre-training only, is missing from the published encoder.
+    missing = sorted(set(loaded['missing_keys']) - {'masked_spec_embed'})
+    if missing:
+        raise ValueError(
+            f'{folder}: expected all weights of a wav2vec2 model, {len(missing)} are missing '
+            f'({", ".join(missing[:5])}); the file is damaged or of another kind'
+        )
+    if loaded['missing_keys']:
+        torch.nn.init.zeros_(encoder.masked_spec_embed)
+    return encoder
 
 
 def _is_plain(value) -> bool:
