@@ -1,0 +1,122 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Attention by turns equals one masked softmax; the cache slices, drops and refuses."""
+
+import pytest
+import torch
+
+from timar_ros.model.attention import Attention, Block, TurnCache
+from timar_ros.model.turn import turn_causal_mask
+
+_B, _L, _D, _H = 2, 5, 16, 4
+
+
+def _block(n_ages=0):
+    torch.manual_seed(0)
+    block = Block(_D, _H, n_ages).double().requires_grad_(False)
+    if n_ages:
+        block.attn.age_bias.normal_()
+    return block
+
+
+def _tokens(n_turns):
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn(_B, n_turns, _L, _D, generator=rng, dtype=torch.float64)
+
+
+def _cache(capacity):
+    return TurnCache.make(1, _B, _H, capacity, _L, _D // _H, 'cpu', torch.float64)
+
+
+@pytest.mark.parametrize('n_ages', [0, 6])
+def test_attention_by_prefixes_equals_one_masked_softmax(n_ages):
+    block, x = _block(n_ages), _tokens(6)
+
+    expected = block(x, may_attend=turn_causal_mask(6, _L))
+
+    torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('n_ages', [0, 6])
+@pytest.mark.parametrize('pieces', [[1, 1, 1, 1, 1, 1], [2, 1, 3], [5, 1]])
+def test_attention_on_a_cache_equals_attention_at_once(n_ages, pieces):
+    block, x, cache = _block(n_ages), _tokens(6), _cache(6)
+    expected = block(x, may_attend=turn_causal_mask(6, _L))
+
+    outputs = []
+    for part in x.split(pieces, dim=1):
+        outputs.append(block(part, cache))
+        cache.commit(part.shape[1])
+
+    torch.testing.assert_close(torch.cat(outputs, 1), expected, rtol=0, atol=1e-12)
+
+
+def test_attention_equals_a_loop_over_queries():
+    attention = Attention(_D, _H, 3).double().requires_grad_(False)
+    attention.age_bias.normal_()
+    x = _tokens(3)
+    queries, keys, values = attention.qkv(x).view(_B, 3 * _L, 3, _H, -1).unbind(2)
+    expected = torch.zeros(_B, 3 * _L, _H, _D // _H, dtype=torch.float64)
+    for b in range(_B):
+        for head in range(_H):
+            for q in range(3 * _L):
+                last = (q // _L + 1) * _L
+                scores = torch.stack(
+                    [
+                        queries[b, q, head] @ keys[b, k, head] / (_D // _H) ** 0.5
+                        + attention.age_bias[head, q // _L - k // _L]
+                        for k in range(last)
+                    ]
+                )
+                expected[b, q, head] = scores.softmax(0) @ values[b, :last, head]
+    expected = attention.proj(expected.flatten(2)).view(_B, 3, _L, _D)
+
+    torch.testing.assert_close(attention(x), expected, rtol=0, atol=1e-12)
+
+
+def test_a_cache_is_born_nan_and_hands_out_only_what_was_written():
+    cache = _cache(3)
+    assert cache.keys.isnan().all() and cache.values.isnan().all()
+    ones = torch.ones(_B, _H, _L, _D // _H, dtype=torch.float64)
+
+    keys, values = cache.extend(0, ones, 2 * ones)
+
+    assert torch.equal(keys, ones) and torch.equal(values, 2 * ones)
+
+
+def test_a_draft_is_overwritten_by_the_next():
+    cache = _cache(2)
+    ones = torch.ones(_B, _H, _L, _D // _H, dtype=torch.float64)
+    cache.extend(0, ones, ones)
+
+    keys, _ = cache.extend(0, 3 * ones, ones)
+
+    assert torch.equal(keys, 3 * ones)
+
+
+def test_dropping_the_oldest_keeps_the_others_in_order():
+    cache = _cache(4)
+    for turn in range(4):
+        full = torch.full((_B, _H, _L, _D // _H), float(turn), dtype=torch.float64)
+        cache.extend(0, full, -full)
+        cache.commit()
+
+    cache.drop_oldest(3)
+    keys, values = cache.extend(0, full + 1, full)
+
+    assert cache.n_turns == 1
+    assert keys[0, 0, :, 0].tolist() == [3.0] * _L + [4.0] * _L
+    assert values[0, 0, :_L, 0].tolist() == [-3.0] * _L
+
+
+def test_a_full_cache_says_what_to_do():
+    cache = _cache(2)
+    ones = torch.ones(_B, _H, 2 * _L, _D // _H, dtype=torch.float64)
+    cache.extend(0, ones, ones)
+    cache.commit(2)
+
+    with pytest.raises(RuntimeError, match=r'full \(2 of 2 turns, 2 more wanted\); call drop_'):
+        cache.extend(0, ones, ones)
+    cache.reset()
+
+    assert cache.extend(0, ones, ones)[0].shape[2] == 2 * _L
