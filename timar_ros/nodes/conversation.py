@@ -27,13 +27,13 @@ from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan, HeadSty
 from timar_ros.nodes.convert import stamp_to_ns, state_to_msg
 from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import VoiceSubscription
-from timar_ros.nodes.loading import ConversationParams, load_model
+from timar_ros.nodes.loading import ConversationParams, begin_conversation, load_model
 from timar_ros.nodes.params import declare
 from timar_ros.nodes.playout import FrameQueue
 from timar_ros.nodes.session import Session
 from timar_ros.nodes.warnings import Warnings
 from timar_ros.nodes.worker import Worker
-from timar_ros.stream.conversation import VOICES, Conversation
+from timar_ros.stream.voices import VOICES
 
 _WATCH_S = 0.1
 _DIAGNOSE_S = 1.0
@@ -78,6 +78,21 @@ class ConversationNode(LifecycleNode):
         if self._refusal or self._params.activate_on_start:
             self._start_timer = self.create_timer(0.0, self._on_start, clock=self._steady)
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether it is about to activate by itself."""
+        return self._start_timer is not None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it listens and plans."""
+        return self._worker is not None
+
+    @property
+    def shown_delay_s(self) -> float:
+        """By how much later than lived its motion is shown; only while active."""
+        return (self._schedule.shown_ns(0) - self._schedule.frame_ns(0)) / 1e9
+
     # Life cycle
 
     def on_configure(self, state):
@@ -100,15 +115,14 @@ class ConversationNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         if self._params.persona:
             self._warn(f'these weights have no personas; persona {self._params.persona!r} ignored')
-        any_publisher = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
         self._plan_pub = self.create_lifecycle_publisher(HeadMotionPlan, 'agent/motion_plan', 10)
         self._motion_pub = self.create_lifecycle_publisher(HeadMotion, 'agent/motion', 50)
         self._state_pub = self.create_lifecycle_publisher(ConversationState, '~/state', 10)
+        any_qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+        subscribe = self.create_subscription
         self._entities = [
-            self.create_subscription(
-                HeadMotion, 'user/head_motion', self._on_user_motion, any_publisher
-            ),
-            self.create_subscription(HeadStyle, 'agent/style', self._on_style, 10),
+            subscribe(HeadMotion, 'user/head_motion', self._on_user_motion, any_qos),
+            subscribe(HeadStyle, 'agent/style', self._on_style, 10),
         ]
         config = self._model.config
         self.get_logger().info(
@@ -120,9 +134,7 @@ class ConversationNode(LifecycleNode):
     def on_activate(self, state):
         """Begin a new conversation."""
         params = self._params
-        conversation = Conversation(
-            self._model, params.timing_config(), params.sampling_config(), params.seed
-        )
+        conversation = begin_conversation(self._model, params)
         self._schedule = conversation.schedule
         self._session = Session(
             conversation, params.frame_id, self._now_ns, self._publish_plan, self._warn
@@ -136,12 +148,10 @@ class ConversationNode(LifecycleNode):
         self._arm(self._plan_timer, self._next_moment_ns)
         self._watch_timer = self.create_timer(_WATCH_S, self._on_watch, clock=self._steady)
         self._last_ns = (self._now_ns(), time.monotonic_ns())
-        window = Duration(seconds=self._schedule.config.max_turns * self._schedule.config.turn_s)
+        window = Duration(nanoseconds=self._schedule.turn_ns(self._schedule.config.max_turns))
+        jump = JumpThreshold(min_forward=window, min_backward=Duration(nanoseconds=-1))
         self._jump_handle = self.get_clock().create_jump_callback(
-            JumpThreshold(
-                min_forward=window, min_backward=Duration(nanoseconds=-1), on_clock_change=True
-            ),
-            post_callback=self._on_clock_jump,
+            jump, post_callback=self._on_clock_jump
         )
         self.get_logger().info('active: a new conversation begins with the next sound')
         return super().on_activate(state)
@@ -170,6 +180,7 @@ class ConversationNode(LifecycleNode):
 
     def _on_start(self):
         self.destroy_timer(self._start_timer)
+        self._start_timer = None
         if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
@@ -230,8 +241,8 @@ class ConversationNode(LifecycleNode):
     def _on_params(self, params: ConversationParams) -> None:
         self._params = params
         if self._worker is not None:
-            sampling = {'temperature': params.temperature, 'cfg_scale': params.cfg_scale}
-            self._worker.do(functools.partial(self._session.set_sampling, **sampling))
+            sampling = params.sampling_config()
+            self._worker.do(functools.partial(self._session.set_sampling, sampling))
 
     def _on_enable(self, request, response):
         word = 'enabled' if request.data else 'disabled: gliding to rest'
@@ -241,7 +252,7 @@ class ConversationNode(LifecycleNode):
         return self._order(lambda: self._session.reset(), 'a new conversation begins', response)
 
     def _order(self, job, done: str, response):
-        response.success = self._worker is not None
+        response.success = self.is_active
         response.message = done if response.success else 'not active; activate the node first'
         if response.success:
             self._worker.do(job)

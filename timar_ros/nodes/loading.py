@@ -13,7 +13,7 @@ from ament_index_python.packages import get_package_share_directory
 import numpy as np
 import torch
 
-from timar_ros.config import SamplingConfig, TimingConfig
+from timar_ros.config import HearingConfig, SamplingConfig, TimingConfig
 from timar_ros.model.checkpoint import DTYPES, load_checkpoint
 from timar_ros.model.timar import TIMAR
 from timar_ros.nodes.params import parameter
@@ -23,6 +23,7 @@ from timar_ros.stream.conversation import Conversation
 _SHIPPED = 'config/models/mini.safetensors'
 _TIMES = TimingConfig()
 _DRAWING = SamplingConfig()
+_EARS = HearingConfig()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,22 @@ class ConversationParams:
     agent_audio_type: str = parameter(
         'auto', "message type of agent/audio, package/msg/Name; auto: the publishers'"
     )
+    self_hearing: str = parameter(
+        _EARS.self_hearing,
+        "the robot's own voice in the user's microphone, while it speaks: off (an echo canceller "
+        'does it), attenuate, or gate (the user counts as not heard)',
+        choices=('off', 'attenuate', 'gate'),
+    )
+    self_hearing_db: float = parameter(
+        _EARS.self_hearing_db, 'by how much to attenuate', unit='dB', minimum=0, maximum=100
+    )
+    self_hearing_hold_ms: int = parameter(
+        _EARS.self_hearing_hold_ms,
+        "how long the robot's voice lingers in the room and the drivers",
+        unit='ms',
+        minimum=0,
+        maximum=2000,
+    )
     frame_id: str = parameter('', "frame of the neck's base, for the messages' headers")
     activate_on_start: bool = parameter(
         True, 'configure and activate by itself; False: wait for life-cycle transitions'
@@ -107,13 +124,18 @@ class ConversationParams:
 
     def timing_config(self) -> TimingConfig:
         """Return when to plan."""
-        return TimingConfig(
-            **{f.name: getattr(self, f.name) for f in dataclasses.fields(TimingConfig)}
-        )
+        return self._part(TimingConfig)
+
+    def hearing_config(self) -> HearingConfig:
+        """Return what to make of the robot's own voice."""
+        return self._part(HearingConfig)
 
     def sampling_config(self) -> SamplingConfig:
         """Return how to draw."""
         return SamplingConfig(temperature=self.temperature, cfg_scale=self.cfg_scale)
+
+    def _part(self, cls):
+        return cls(**{field.name: getattr(self, field.name) for field in dataclasses.fields(cls)})
 
 
 def load_model(params: ConversationParams) -> TIMAR:
@@ -134,8 +156,19 @@ def load_model(params: ConversationParams) -> TIMAR:
     if not path:
         path = pathlib.Path(get_package_share_directory('timar_ros')) / _SHIPPED
     model = load_checkpoint(path, device, params.dtype)
-    _warm_up(Conversation(model, params.timing_config(), params.sampling_config()), str(path))
+    _warm_up(begin_conversation(model, params), str(path))
     return model
+
+
+def begin_conversation(model: TIMAR, params: ConversationParams) -> Conversation:
+    """Return a new conversation with a model, as the parameters say."""
+    return Conversation(
+        model,
+        params.timing_config(),
+        params.sampling_config(),
+        params.seed,
+        params.hearing_config(),
+    )
 
 
 def _warm_up(conversation: Conversation, source: str) -> None:

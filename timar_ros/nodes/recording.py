@@ -16,12 +16,13 @@ import numpy as np
 from scipy.io import wavfile
 
 from timar_ros.msg import AudioChunk
-from timar_ros.nodes.convert import audio_chunk
+from timar_ros.nodes.convert import audio_chunk, stamp_from_ns
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
-# A chunk is announced this much before it has to be known, so that it has arrived by then.
-_ANNOUNCE_MARGIN_MS = 100
+# Announced chunks are published this much before the time that they say they were sent, so that
+# they have arrived by then: what counts is decided by stamps.
+_EARLY_MS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,13 +116,13 @@ def _user_events(voice: Voice, chunk_ms: int, start_ns: int) -> Iterator[Event]:
 def _agent_events(
     voice: Voice, chunk_ms: int, start_ns: int, agent_lead_ms: int
 ) -> Iterator[Event]:
-    ahead_ns = (agent_lead_ms + _ANNOUNCE_MARGIN_MS) * _NS_PER_MS
     for first, _, samples in _chunks(voice, chunk_ms):
-        at_ns = first * _NS_PER_S // voice.sample_rate_hz - ahead_ns
+        # What is said first was not announced before the recording began.
+        stamp_ns = first * _NS_PER_S // voice.sample_rate_hz
+        sent_ns = max(stamp_ns - agent_lead_ms * _NS_PER_MS, 0)
         msg = _to_msg(voice, first, samples, start_ns)
-        sec, nanosec = divmod(start_ns + at_ns, _NS_PER_S)
-        msg.sent.sec, msg.sent.nanosec = sec, nanosec
-        yield Event(at_ns, 'agent/audio', msg)
+        msg.sent = stamp_from_ns(start_ns + sent_ns)
+        yield Event(sent_ns - _EARLY_MS * _NS_PER_MS, 'agent/audio', msg)
 
 
 def conversation_events(

@@ -46,9 +46,10 @@ class ReplayParams:
         minimum=0.01,
         maximum=60,
     )
-    wait_s: float = parameter(
-        10.0, 'how long to wait for a subscriber of each voice', unit='s', minimum=0, maximum=3600
+    subscribers: int = parameter(
+        1, 'how many subscribers of each voice to wait for', minimum=0, maximum=100
     )
+    wait_s: float = parameter(10.0, 'how long to wait for them', unit='s', minimum=0, maximum=3600)
     tail_s: float = parameter(
         2.0, 'how long to go on after the last sound', unit='s', minimum=0, maximum=3600
     )
@@ -101,6 +102,17 @@ class ReplayNode(Node):
         self.done = Future()
         self._wait_timer = self.create_timer(0.05, self._on_wait, clock=self._steady)
 
+    @property
+    def duration_s(self) -> float:
+        """Length of the recording."""
+        return self._duration_ns / _NS_PER_S
+
+    @property
+    def played_s(self) -> float:
+        """How much of it was played."""
+        played_ns = self._now_ns() - self.start_ns if self._events is not None else 0
+        return max(0.0, min(played_ns, self._duration_ns) / _NS_PER_S)
+
     def _steady_ns(self) -> int:
         return self._steady.now().nanoseconds
 
@@ -111,14 +123,16 @@ class ReplayNode(Node):
         return _SIM_START_NS + round((self._steady_ns() - self._begin_ns) * self._params.rate)
 
     def _on_wait(self) -> None:
-        """Start when each voice has a listener, or the wait is over."""
+        """Start when each voice has its listeners, or the wait is over."""
         waited_s = (self._steady_ns() - self._begin_ns) / _NS_PER_S
-        lonely = [t for t, p in self._audio_pubs.items() if not p.get_subscription_count()]
+        wanted = self._params.subscribers
+        lonely = [t for t, p in self._audio_pubs.items() if p.get_subscription_count() < wanted]
         if lonely and waited_s < self._params.wait_s:
             return
         if lonely:
             self.get_logger().warning(
-                f'nobody listens to {" and ".join(lonely)} after {waited_s:.0f} s; playing anyway'
+                f'fewer than {wanted} listen to {" and ".join(lonely)} after {waited_s:.0f} s; '
+                'playing anyway'
             )
         self.destroy_timer(self._wait_timer)
         self._begin_ns = self._steady_ns()
@@ -134,8 +148,7 @@ class ReplayNode(Node):
             self._params.agent_lead_ms,
         )
         self._next = next(self._events, None)
-        seconds = self._duration_ns / _NS_PER_S
-        self.get_logger().info(f'playing {seconds:.1f} s of conversation')
+        self.get_logger().info(f'playing {self.duration_s:.1f} s of conversation')
         self._play_timer = self.create_timer(1.0, self._on_play, clock=self._steady)
         self._on_play()
 

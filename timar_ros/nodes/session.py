@@ -11,12 +11,14 @@ import collections
 import dataclasses
 import time
 
+from timar_ros.config import SamplingConfig
 from timar_ros.nodes.convert import motion_from_msg, plan_to_msg
 from timar_ros.nodes.loudness import Loudness, speech_probability
 from timar_ros.nodes.playout import JumpGlide
 from timar_ros.stream.audio import format_from_info, packet_from_fields
-from timar_ros.stream.conversation import VOICES, Conversation
+from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.plan import Plan
+from timar_ros.stream.voices import VOICES
 
 _N_TIMES = 1000
 # Probabilities at which somebody begins to speak, and stops.
@@ -129,14 +131,15 @@ class Session:
         started = time.perf_counter()
         plan = self._conversation.plan(moment_ns)
         engine_ms = 1000 * (time.perf_counter() - started)
-        if plan is not None and self._now_ns() > plan.stamp_ns[0]:
-            self.n_late_plans += 1
-            self._warn(
-                f'a plan came after its first frame was due: {engine_ms:.0f} ms of planning; '
-                'the plan in force goes on; raise plan_latency_ms or take smaller weights'
-            )
-        elif plan is not None:
-            self._put_in_force(plan)
+        if plan is not None:
+            if self._now_ns() <= plan.stamp_ns[0]:
+                self._put_in_force(plan)
+            else:
+                self.n_late_plans += 1
+                self._warn(
+                    f'a plan came after its first frame was due: {engine_ms:.0f} ms of planning; '
+                    'the plan in force goes on; raise plan_latency_ms or take smaller weights'
+                )
             latency_ms = (self._now_ns() - moment_ns) / 1e6
             self.times.latency.append(latency_ms)
             self.times.engine.append(engine_ms)
@@ -173,10 +176,9 @@ class Session:
         self.reset()
         self._is_enabled = is_enabled
 
-    def set_sampling(self, **changes) -> None:
+    def set_sampling(self, sampling: SamplingConfig) -> None:
         """Draw differently from the next plan on."""
-        engine = self._conversation.engine
-        engine.sampling = dataclasses.replace(engine.sampling, **changes)
+        self._conversation.engine.sampling = sampling
 
     def voices(self, now_ns: int) -> dict[str, VoiceState]:
         """Return the state of both voices at a moment."""

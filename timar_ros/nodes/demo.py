@@ -1,0 +1,143 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The demo: two recorded voices through the real nodes on real topics, in real time.
+
+    python -m timar_ros.nodes.demo --out demo_out [--user u.wav --agent a.wav]
+
+Replay, conversation and recorder run in one process and meet on DDS topics like any three nodes.
+The folder then holds the bag, motion.png and summary.json.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+from ament_index_python.packages import get_package_share_directory
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+
+from timar_ros.nodes.bag import RecorderNode
+from timar_ros.nodes.conversation import ConversationNode
+from timar_ros.nodes.demo_report import draw, read_recorded, summarise
+from timar_ros.nodes.replay import ReplayNode
+
+_TOPICS = {
+    'user/audio': 'timar_ros/msg/AudioChunk',
+    'agent/audio': 'timar_ros/msg/AudioChunk',
+    'agent/motion_plan': 'timar_ros/msg/HeadMotionPlan',
+    'agent/motion': 'timar_ros/msg/HeadMotion',
+    'conversation/state': 'timar_ros/msg/ConversationState',
+    '/diagnostics': 'diagnostic_msgs/msg/DiagnosticArray',
+}
+
+
+def _parse(args) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog='python -m timar_ros.nodes.demo',
+        description='Play two voices through the conversation node; keep what it answers.',
+    )
+    parser.add_argument('--out', type=pathlib.Path, default='demo_out', help='folder to write')
+    parser.add_argument('--user', type=pathlib.Path, help="wav of the user's voice")
+    parser.add_argument('--agent', type=pathlib.Path, help="wav of the agent's voice")
+    parser.add_argument('--timing', choices=('anticipate', 'reactive'), default='anticipate')
+    parser.add_argument('--checkpoint', default='', help='weights; default: those of the package')
+    parser.add_argument('--threads', type=int, default=0, help='CPU threads of the model')
+    return parser.parse_args(args)
+
+
+def _options(**params) -> dict:
+    return {'parameter_overrides': [Parameter(name, value=v) for name, v in params.items()]}
+
+
+def _spin(executor, conversation, replay) -> None:
+    """Start the conversation, play the recording to it, and tell how far it is."""
+    while conversation.is_starting:
+        executor.spin_once(timeout_sec=0.5)
+    if not conversation.is_active:
+        raise RuntimeError('the conversation node could not start; its message above says why')
+    executor.add_node(replay)
+    told_s = -1
+    while not replay.done.done():
+        executor.spin_once(timeout_sec=0.5)
+        now_s = int(replay.played_s)
+        if now_s > told_s:
+            told_s = now_s
+            print(f'\r{now_s} s of {replay.duration_s:.0f} s', end='', file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+
+
+def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
+    """
+    Play and record one conversation.
+
+    Args:
+        args: of the command line.
+        voices: 'user', 'agent' -> path of a wav, '' for silence.
+
+    Returns:
+        By how much later than lived the motion was shown, s.
+
+    Raises:
+        FileNotFoundError, ValueError: a recording is refused.
+        RuntimeError: the conversation node refuses to start.
+    """
+    nodes = []
+    rclpy.init(args=[])
+    try:
+        executor = SingleThreadedExecutor()
+        conversation = ConversationNode(
+            **_options(timing=args.timing, checkpoint=args.checkpoint, threads=args.threads)
+        )
+        nodes.append(conversation)
+        recorder = RecorderNode(args.out / 'bag', _TOPICS)
+        nodes.append(recorder)
+        # Conversation and recorder both listen before it begins.
+        replay = ReplayNode(**_options(**voices, subscribers=2))
+        nodes.append(replay)
+        executor.add_node(recorder)
+        executor.add_node(conversation)
+        _spin(executor, conversation, replay)
+        recorder.close()
+        return conversation.shown_delay_s
+    finally:
+        for node in nodes:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def main(args=None) -> None:
+    """Run the demo and print its summary."""
+    args = _parse(args)
+    # A demo is nobody else's business, and two of them must not talk to each other.
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    voices = {'user': args.user, 'agent': args.agent}
+    if not any(voices.values()):
+        folder = pathlib.Path(get_package_share_directory('timar_ros')) / 'config' / 'demo'
+        voices = {voice: folder / f'{voice}.wav' for voice in voices}
+    args.out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(args.out / 'bag', ignore_errors=True)
+    try:
+        delay_s = play(args, {name: str(path or '') for name, path in voices.items()})
+        recorded = read_recorded(args.out / 'bag')
+    except (FileNotFoundError, ValueError, RuntimeError) as error:
+        raise SystemExit(f'demo: {error}') from None
+    except (KeyboardInterrupt, ExternalShutdownException):
+        raise SystemExit('demo: interrupted') from None
+    summary = {'timing': args.timing, **summarise(recorded, delay_s)}
+    (args.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
+    names = ' and '.join(path.name for path in voices.values() if path)
+    draw(recorded, args.out / 'motion.png', delay_s, f'{names}, answered live ({args.timing})')
+    width = max(map(len, summary))
+    for name, value in summary.items():
+        print(f'{name:<{width}}  {value}')
+    print(f'\n{args.out}: bag/ (mcap), motion.png, summary.json')
+
+
+if __name__ == '__main__':
+    main()
