@@ -161,7 +161,8 @@ def neck_to_quaternion(neck: np.ndarray) -> np.ndarray:
         `[..., 4]` (x, y, z, w), REP-103 axes, w >= 0.
     """
     rotvec = np.asarray(neck, np.float64)[..., [2, 0, 1]]  # (x, y, z)_ros = (z, x, y)_flame
-    quaternion = Rotation.from_rotvec(rotvec.reshape(-1, 3)).as_quat(canonical=True)
+    quaternion = Rotation.from_rotvec(rotvec.reshape(-1, 3)).as_quat()
+    quaternion *= np.where(quaternion[:, 3:] < 0, -1.0, 1.0)  # q and -q are one rotation
     return quaternion.reshape(*rotvec.shape[:-1], 4)
 
 
