@@ -225,6 +225,7 @@ def test_unwritten_slots_are_nan_and_never_leak(engine, make_turns):
         ('user_motion', torch.zeros(2, 4, 56), r'user_motion must be float32 \[1, 4, 56\], got'),
         ('agent_motion', torch.zeros(1, 4, 55), r'agent_motion must be .* \[1, 4, 55\]'),
         ('is_shown', torch.zeros(1, 5).bool(), r'is_shown must be bool \[1, 4\]'),
+        ('user_features', torch.zeros(1, 4, 9), r'user_features must be \[1, 4, 16\] or None'),
     ],
 )
 @pytest.mark.parametrize('call', ['draft', 'commit', 'step'])

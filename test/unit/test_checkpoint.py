@@ -68,6 +68,15 @@ def test_any_type_can_be_stored_and_loaded(make_model, tmp_path, stored, dtype):
     assert torch.equal(loaded.motion_std, model.motion_std), 'units of motion lost precision'
 
 
+def test_others_may_read_a_checkpoint_as_they_may_any_file(make_model, tmp_path):
+    (tmp_path / 'plain').touch()
+
+    save_checkpoint(tmp_path / 'a.safetensors', make_model(is_stub=False))
+
+    modes = [(tmp_path / name).stat().st_mode for name in ('a.safetensors', 'plain')]
+    assert modes[0] == modes[1]
+
+
 def test_the_configuration_is_read_without_the_weights(tiny_checkpoint, make_config):
     assert read_config(tiny_checkpoint) == make_config('banded', level='causal')
 

@@ -125,6 +125,13 @@ def test_windows_longer_than_the_model_learn_with_the_band_they_will_be_used_wit
     assert (reach > 0).tolist() == [False, False, True, True, True, True, True]
 
 
+def test_windows_longer_than_their_positions_are_refused(make_model, make_turns):
+    model = make_model(max_turns=3)
+
+    with pytest.raises(ValueError, match='a window must have at most 3 turns, got 4'):
+        model.loss(_turns(make_turns, model, n_turns=4))
+
+
 @pytest.mark.parametrize(
     ('n_frames', 'n_passes', 'ends'),
     # left after pass i: floor(25 cos(pi/2 (i+1)/n))

@@ -45,7 +45,10 @@ def save_checkpoint(path, model: TIMAR, dtype: str = 'float32', notes: str = '')
         'notes': notes,
     }
     partial = path.with_name(path.name + '.partial')
+    partial.touch()
+    mode = partial.stat().st_mode  # as the user's other files; safetensors writes private ones
     save_file({k: v.contiguous() for k, v in tensors.items()}, partial, metadata)
+    partial.chmod(mode)
     partial.replace(path)
 
 

@@ -237,7 +237,7 @@ class TIMAR(nn.Module):
             the mean loss, and the detached means of its parts.
 
         Raises:
-            ValueError: every frame is shown.
+            ValueError: every frame is shown, or the window is longer than positions are learned.
         """
         B, N, T, M = turns.agent_motion.shape
         rows = (~turns.is_shown).flatten().nonzero()[:, 0]
@@ -261,6 +261,11 @@ class TIMAR(nn.Module):
         """Mask for windows longer than the model's; None where plain turn causality is enough."""
         if n_turns <= self.config.max_turns:
             return None
+        if self.config.positions == 'window':
+            raise ValueError(
+                f'a window must have at most {self.config.max_turns} turns, got {n_turns}; its '
+                'positions are learned slot by slot'
+            )
         mask = turn_causal_mask(n_turns, self.config.tokens_per_turn, 1, self.config.max_turns - 1)
         return mask.to(self.device)
 

@@ -261,3 +261,10 @@ class Engine:
                     f'{list(value.shape)}; a turn is {config.turn_s:g} s: {T} frames, {S} samples '
                     f'at {config.sample_rate_hz} Hz'
                 )
+        for name in ('user_features', 'agent_features'):
+            value = getattr(turn, name)
+            if value is not None and tuple(value.shape) != (B, T, config.speech_width):
+                raise ValueError(
+                    f'{name} must be {[B, T, config.speech_width]} or None, got '
+                    f'{list(value.shape)}; make them with encode_speech or SpeechAhead'
+                )
