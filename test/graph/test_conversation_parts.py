@@ -1,0 +1,208 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of the conversation node that need no graph: its worker, its frames, its health."""
+
+import threading
+
+from builtin_interfaces.msg import Time
+import numpy as np
+import pytest
+
+from timar_ros.motion import get_space
+from timar_ros.nodes.health import Health, percentiles
+from timar_ros.nodes.hearing import message_class
+from timar_ros.nodes.loudness import Loudness, speech_probability
+from timar_ros.nodes.playout import FrameQueue, JumpGlide
+from timar_ros.nodes.warnings import Warnings
+from timar_ros.nodes.worker import Worker
+from timar_ros.stream.audio import AudioPacket
+
+FRAME_NS = 40_000_000
+
+
+@pytest.fixture
+def make_worker():
+    """Return the maker of workers that are stopped after the test, and what they reported."""
+    workers = []
+
+    def make():
+        refused, faults = [], []
+        workers.append(Worker(refused.append, faults.append))
+        return workers[-1], refused, faults
+
+    yield make
+    for worker in workers:
+        worker.stop()
+
+
+def test_jobs_are_done_in_order_in_one_thread(make_worker):
+    worker, _, _ = make_worker()
+    done, is_over = [], threading.Event()
+
+    for i in range(100):
+        worker.do(lambda i=i: done.append((i, threading.get_ident())))
+    worker.do(is_over.set)
+
+    assert is_over.wait(5)
+    assert [i for i, _ in done] == list(range(100))
+    assert len({thread for _, thread in done} | {threading.get_ident()}) == 2
+
+
+def test_a_job_that_fails_is_told_and_the_next_one_done(make_worker):
+    worker, refused, faults = make_worker()
+    is_over = threading.Event()
+
+    def refuse():
+        raise ValueError('expected sound, got noise')
+
+    worker.do(refuse)
+    worker.do(lambda: 1 / 0)
+    worker.do(is_over.set)
+
+    assert is_over.wait(5)
+    assert refused == ['expected sound, got noise']
+    assert [trace.splitlines()[-1] for trace in faults] == ['ZeroDivisionError: division by zero']
+
+
+def test_what_waits_is_bounded_in_bytes_and_orders_always_get_through(make_worker):
+    worker, _, _ = make_worker()
+    may_go_on, is_over = threading.Event(), threading.Event()
+    worker.do(lambda: may_go_on.wait(5))
+
+    accepted = [worker.do(lambda: None, n_bytes=1_000_000) for _ in range(20)]
+    ordered = worker.do(is_over.set)
+    may_go_on.set()
+
+    assert (sum(accepted), worker.n_overflowed) == (15, 5)
+    assert ordered
+    assert is_over.wait(5)
+    assert worker.do(lambda: None, n_bytes=1_000_000)
+
+
+def test_stopping_drops_what_waits_and_joins():
+    worker = Worker(print, print)
+    done, may_go_on = [], threading.Event()
+    worker.do(lambda: may_go_on.wait(5))
+    for i in range(3):
+        worker.do(lambda i=i: done.append(i))
+
+    threading.Timer(0.1, may_go_on.set).start()
+    worker.stop()
+
+    assert done == []
+    assert 'conversation' not in [thread.name for thread in threading.enumerate()]
+
+
+def plan(first: int, n: int, tag: str):
+    return [(FRAME_NS * i, f'{tag}{i}') for i in range(first, first + n)]
+
+
+def test_a_newer_plan_replaces_frames_from_its_first_stamp_on():
+    frames = FrameQueue()
+
+    frames.replace(plan(0, 5, 'a'))
+    frames.replace(plan(3, 2, 'b'))
+
+    assert frames.due(FRAME_NS * 10) == ['a0', 'a1', 'a2', 'b3', 'b4']
+
+
+def test_frames_are_due_once_and_at_their_time():
+    frames = FrameQueue()
+    frames.replace(plan(0, 4, 'a'))
+
+    shown = [frames.due(FRAME_NS * i) for i in range(3)]
+    frames.replace(plan(1, 4, 'b'))
+
+    assert shown == [['a0'], ['a1'], ['a2']]
+    assert frames.next_ns(-1) == 3 * FRAME_NS
+    assert frames.due(FRAME_NS * 9) == ['b3', 'b4']
+    assert frames.next_ns(-1) == -1
+
+
+def test_after_a_jump_the_head_glides_from_where_it_was():
+    space = get_space('arkit55')
+    stamps = FRAME_NS * np.arange(100, 160)
+    held = np.zeros((60, 55), np.float32)
+    held[:, space.neck] = [0.4, 0.0, -0.2]
+    glide = JumpGlide(space)
+
+    before = glide.carry(stamps, held)
+    glide.jump(int(stamps[10]))
+    after = glide.carry(stamps - 90 * FRAME_NS, np.zeros((60, 55), np.float32))
+
+    np.testing.assert_array_equal(before, held)
+    np.testing.assert_allclose(after[0], held[10], atol=1e-6)
+    np.testing.assert_allclose(after[25:], 0, atol=1e-6)
+    assert np.abs(np.diff(after[:, space.neck], axis=0)).max() < 0.4 * 1.9 / 25
+
+
+def test_without_a_jump_motion_passes_as_it_is():
+    space = get_space('arkit55')
+    motion = np.random.default_rng(0).uniform(0, 1, (30, 55)).astype(np.float32)
+    glide = JumpGlide(space)
+
+    for first in (0, 5, 12):
+        out = glide.carry(FRAME_NS * np.arange(first, first + 30), motion)
+        np.testing.assert_array_equal(out, motion)
+
+
+def look(health, counters, at_s):
+    return health.look(counters, {'pending_jobs': 3}, ('plans',), at_s, Time(sec=7)).status[0]
+
+
+def test_health_warns_while_a_trouble_grows_and_only_then():
+    health = Health('conversation')
+
+    first = look(health, {'plans': 10, 'late_plans': 0}, 1.0)
+    second = look(health, {'plans': 14, 'late_plans': 2}, 2.0)
+    third = look(health, {'plans': 20, 'late_plans': 2}, 3.0)
+
+    assert [status.level for status in (first, second, third)] == [b'\x00', b'\x01', b'\x00']
+    assert second.message == 'plans come too late to be shown (2 more)'
+    values = {pair.key: pair.value for pair in third.values}
+    assert (values['plans_hz'], values['late_plans'], values['pending_jobs']) == ('6.0', '2', '3')
+
+
+def test_percentiles_of_nothing_are_left_out():
+    assert percentiles([], 'latency') == {}
+    assert percentiles([1.0, 2.0, 3.0], 'latency')['latency_p50_ms'] == 2.0
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('AudioChunk', 'must look like'),
+        ('timar_ros/msg/AudioChink', 'cannot be imported here'),
+        ('no_such_msgs/msg/Audio', 'install or source the workspace of no_such_msgs'),
+    ],
+)
+def test_message_types_that_cannot_be_are_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        message_class(name)
+
+
+def test_loudness_is_that_of_the_last_200_ms_by_stamps():
+    loudness = Loudness()
+    tone = np.full((16000, 1), 0.1, np.float32)  # -20 dB of full scale
+    loudness.push(AudioPacket(10**9, 0, None, 16000, tone), 2 * 10**9)
+
+    levels = [loudness.level_db(round(s * 1e9)) for s in (0.9, 1.5, 2.1, 2.5)]
+
+    np.testing.assert_allclose(levels, [-120, -20, -20, -120], atol=0.01)
+    assert speech_probability(-20) > 0.99
+    assert speech_probability(-120) < 0.01
+
+
+def test_the_same_warning_with_other_numbers_is_told_once():
+    class Logger:
+        told = []
+
+        def warning(self, text):
+            self.told.append(text)
+
+    warnings = Warnings(Logger())
+
+    for text in ('lost 3 samples', 'lost 4.5 samples', 'the clock jumped by -5 s'):
+        warnings.warn(text)
+
+    assert Logger.told == ['lost 3 samples', 'the clock jumped by -5 s']
