@@ -1,0 +1,232 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The replay node plays recordings as a microphone and a speaker would have."""
+
+import numpy as np
+import pytest
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from scipy.io import wavfile
+
+from timar_ros.model.checkpoint import load_checkpoint
+from timar_ros.msg import AudioChunk
+from timar_ros.nodes.convert import motion_from_msg, plan_to_msg, stamp_to_ns
+from timar_ros.nodes.recording import Voice, conversation_events, read_voice
+from timar_ros.nodes.replay import ReplayNode
+from timar_ros.stream.audio import packet_from_fields
+from timar_ros.stream.conversation import Conversation
+
+pytestmark = pytest.mark.graph
+
+RATE_HZ = 16000
+
+
+@pytest.fixture
+def wav(tmp_path, make_voice):
+    """Return the maker of wav files: 16 bits, mono unless told otherwise."""
+
+    def make(name: str, seconds: float = 1.0, rate_hz: int = RATE_HZ, channels: int = 1, seed=0):
+        samples = np.stack([make_voice(seconds, seed + c) for c in range(channels)], axis=1)
+        path = tmp_path / f'{name}.wav'
+        count = round(seconds * rate_hz)
+        pcm = np.rint(np.resize(samples, (count, channels)) * 32767).astype(np.int16)
+        wavfile.write(path, rate_hz, pcm)
+        return str(path)
+
+    return make
+
+
+@pytest.fixture
+def start_replay(graph):
+    """Return the maker of replay nodes; parameters as keywords."""
+
+    def start(**params) -> ReplayNode:
+        given = {'start_on_s': 0.4, 'tail_s': 0.1, **params}
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
+        return graph.add(ReplayNode(context=graph.context, parameter_overrides=overrides))
+
+    return start
+
+
+@pytest.fixture
+def listen(graph):
+    """Return a function that keeps what comes on the audio topics, with its arrival."""
+    node = graph.node('listener')
+
+    def to(*voices):
+        heard = {voice: [] for voice in voices}
+        for voice in voices:
+
+            def keep(msg, kept=heard[voice]):
+                kept.append((node.get_clock().now().nanoseconds, msg))
+
+            node.create_subscription(AudioChunk, f'{voice}/audio', keep, 500)
+        return heard
+
+    return to
+
+
+def samples_of(chunks) -> np.ndarray:
+    return np.concatenate([packet_from_fields(msg).samples for _, msg in chunks])
+
+
+def test_all_samples_arrive_in_order_and_at_their_time(graph, start_replay, listen, wav):
+    heard = listen('user', 'agent')
+    user, agent = wav('user', 0.73), wav('agent', 0.5, 44100, channels=2, seed=3)
+    replay = start_replay(user=user, agent=agent)
+
+    assert graph.spin_until(replay.done.done)
+
+    for voice, path in (('user', user), ('agent', agent)):
+        rate_hz, pcm = wavfile.read(path)
+        chunks = heard[voice]
+        np.testing.assert_array_equal(
+            np.rint(samples_of(chunks) * 32768), pcm.reshape(len(pcm), -1)
+        )
+        first = [msg.first_sample for _, msg in chunks]
+        stamps = [stamp_to_ns(msg.header.stamp) for _, msg in chunks]
+        expected = [replay.start_ns + f * 10**9 // rate_hz for f in first]
+        assert stamps == expected, voice
+    late_ms = [(at - stamp_to_ns(m.header.stamp)) / 1e6 - 20 for at, m in heard['user'][:-1]]
+    assert min(late_ms) > -1
+    assert np.median(late_ms) < 20
+    announced_ms = [(stamp_to_ns(m.header.stamp) - at) / 1e6 for at, m in heard['agent']]
+    assert min(announced_ms) > 0
+    sent_ms = [
+        (stamp_to_ns(m.header.stamp) - stamp_to_ns(m.sent)) / 1e6 for _, m in heard['agent']
+    ]
+    assert max(sent_ms) <= 400.001
+
+
+def test_a_recording_starts_on_a_turn(graph, start_replay, listen, wav):
+    listen('user')
+    replay = start_replay(user=wav('user', 0.1))
+
+    assert graph.spin_until(replay.done.done)
+
+    assert replay.start_ns % 400_000_000 == 0
+
+
+def test_the_clock_runs_at_the_rate_asked_for(graph, start_replay, listen, wav):
+    heard = listen('user')
+    times = []
+    node = graph.node('watch')
+    node.create_subscription(Clock, '/clock', lambda m: times.append(stamp_to_ns(m.clock)), 500)
+    replay = start_replay(user=wav('user', 2.0), clock=True, rate=4.0)
+    assert graph.spin_until(lambda: replay.start_ns)
+    began_ns = node.get_clock().now().nanoseconds
+
+    assert graph.spin_until(replay.done.done)
+
+    took_s = (node.get_clock().now().nanoseconds - began_ns) / 1e9
+    simulated_s = (times[-1] - times[0]) / 1e9
+    assert simulated_s > 2
+    assert simulated_s / 8 < took_s < simulated_s / 2
+    assert times == sorted(times)
+    assert len(samples_of(heard['user'])) == 2 * RATE_HZ
+
+
+@pytest.mark.parametrize(
+    ('params', 'error', 'message'),
+    [
+        ({}, ValueError, 'user and agent are both empty'),
+        ({'user': 'none.wav'}, FileNotFoundError, 'no recording at none.wav'),
+        ({'user': __file__}, ValueError, 'expected a PCM or float wav'),
+        ({'user': 'x.wav', 'rate': 2.0}, ValueError, 'need clock: true'),
+        ({'user': 'x.wav', 'lockstep': True}, ValueError, 'need clock: true'),
+        ({'user': 'x.wav', 'chunk': 20}, ValueError, "did you mean 'chunk_ms'"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(start_replay, params, error, message):
+    with pytest.raises(error, match=message):
+        start_replay(**params)
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'int16', 'int32', 'float32'])
+def test_wavs_of_any_type_are_read_alike(tmp_path, make_voice, dtype):
+    voice = make_voice(0.1)
+    scale = {'uint8': 127, 'int16': 2**15 - 1, 'int32': 2**31 - 1}.get(dtype)
+    stored = voice if scale is None else np.rint(voice.astype(float) * scale)
+    path = tmp_path / 'voice.wav'
+    wavfile.write(path, 8000, (stored + 128 if dtype == 'uint8' else stored).astype(dtype))
+
+    read = read_voice(path)
+
+    full_scale = 32768 if dtype == 'int16' else 1
+    tolerance = 1 / 100 if dtype == 'uint8' else 1e-4
+    np.testing.assert_allclose(read.samples[:, 0] / full_scale, voice, atol=tolerance)
+    assert read.sample_rate_hz == 8000
+
+
+def test_an_empty_wav_and_one_with_nan_are_refused(tmp_path):
+    wavfile.write(tmp_path / 'empty.wav', 8000, np.zeros(0, np.int16))
+    wavfile.write(tmp_path / 'nan.wav', 8000, np.full(10, np.nan, np.float32))
+
+    with pytest.raises(ValueError, match='expected sound, got 0 samples'):
+        read_voice(tmp_path / 'empty.wav')
+    with pytest.raises(ValueError, match='expected finite samples'):
+        read_voice(tmp_path / 'nan.wav')
+
+
+def test_in_lockstep_every_frame_equals_the_conversation_offline(
+    graph, start_conversation, partner, start_replay, wav, checkpoint
+):
+    times = {'hearing_delay_ms': 100, 'plan_latency_ms': 120, 'agent_lead_ms': 400}
+    node = start_conversation(use_sim_time=True, **times)
+    paths = wav('user', 4.0, seed=1), wav('agent', 3.3, 22050, seed=5)
+    assert graph.spin_until(lambda: node.is_active)
+    lockstep = {'clock': True, 'lockstep': True, 'subscribers': 1}
+    replay = start_replay(user=paths[0], agent=paths[1], **lockstep)
+
+    assert graph.spin_until(replay.done.done, 60)
+    graph.spin_for(0.2)
+
+    conversation = Conversation(load_checkpoint(checkpoint), node._params.timing_config())
+    shown = {}
+    events = iter(conversation_events(*map(read_voice, paths), replay.start_ns))
+    event, moment_ns = next(events), replay.start_ns - 10**9
+    while moment_ns < replay.start_ns + 4 * 10**9:
+        moment_ns = conversation.next_plan_ns(moment_ns + 1)
+        while event is not None and replay.start_ns + event.at_ns <= moment_ns:
+            packet = packet_from_fields(event.msg)
+            arrival_ns = replay.start_ns + event.at_ns
+            conversation.push_audio(event.topic.split('/')[0], packet, arrival_ns)
+            event = next(events, None)
+        plan = conversation.plan(moment_ns)
+        if plan is not None:
+            conversation.accept(plan)
+            shown = {ns: m for ns, m in shown.items() if ns < plan.stamp_ns[0]}
+            msg = plan_to_msg(
+                conversation.space, 1, 25.0, plan.stamp_ns, plan.turn, plan.frame, plan.motion
+            )
+            frames = [motion_from_msg(conversation.space, frame) for frame in msg.frames]
+            shown.update(frames)
+        conversation.settle()
+    stamps = partner.stamps()
+    assert replay.n_timeouts == 0
+    assert len(stamps) > 95
+    np.testing.assert_array_equal(np.diff(stamps), 40_000_000)
+    for stamp_ns, motion in zip(stamps.tolist(), partner.motion(), strict=True):
+        if stamp_ns <= replay.start_ns + 4 * 10**9:
+            at_s = (stamp_ns - replay.start_ns) / 1e9
+            np.testing.assert_allclose(motion, shown[stamp_ns], atol=1e-5, err_msg=f'{at_s} s')
+
+
+def test_without_a_partner_lockstep_says_so(graph, start_replay, wav):
+    replay = start_replay(
+        user=wav('user', 0.2), clock=True, lockstep=True, subscribers=0, wait_s=0.3
+    )
+
+    assert graph.spin_until(replay.done.done)
+
+    assert replay.done.result() is False
+
+
+def test_events_of_a_voice_alone_begin_with_it():
+    voice = Voice(np.zeros((1600, 1), np.int16), RATE_HZ)
+
+    user = [event.at_ns for event in conversation_events(voice, None, 0)]
+    agent = [event.at_ns for event in conversation_events(None, voice, 0)]
+
+    assert user == [20_000_000 * (i + 1) for i in range(5)]
+    assert agent == [-100_000_000] * 5
