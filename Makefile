@@ -33,7 +33,12 @@ $(MADE)/venv: toolchain/check_machine.sh
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@mkdir -p $(MADE) && touch $@
 
-$(MADE)/packages: $(MADE)/venv $(wildcard toolchain/*.txt) toolchain/relocate_wheels.py
+$(MADE)/torch: $(MADE)/venv toolchain/install_torch.sh $(if $(filter $(INSTALLED_TORCH),$(TORCH)),,FORCE)
+	@echo '== torch ($(TORCH))'
+	@toolchain/install_torch.sh $(TORCH)
+	@echo $(TORCH) > $@
+
+$(MADE)/packages: $(MADE)/torch $(wildcard toolchain/*.txt) toolchain/relocate_wheels.py
 	@echo '== ROS 2 and Python packages'
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  --constraint toolchain/constraints.txt --requirement toolchain/core.txt \
@@ -41,12 +46,7 @@ $(MADE)/packages: $(MADE)/venv $(wildcard toolchain/*.txt) toolchain/relocate_wh
 	@$(VENV)/bin/python toolchain/relocate_wheels.py
 	@touch $@
 
-$(MADE)/torch: $(MADE)/packages toolchain/install_torch.sh $(if $(filter $(INSTALLED_TORCH),$(TORCH)),,FORCE)
-	@echo '== torch ($(TORCH))'
-	@toolchain/install_torch.sh $(TORCH)
-	@echo $(TORCH) > $@
-
-install/.built: $(MADE)/torch CMakeLists.txt package.xml $(SOURCES)
+install/.built: $(MADE)/packages CMakeLists.txt package.xml $(SOURCES)
 	@echo '== colcon build'
 	@source ./env.sh && colcon build
 	@touch $@

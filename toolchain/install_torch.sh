@@ -19,6 +19,7 @@ share_system_packages() {
 pip_install() { "$python" -m pip install --quiet --disable-pip-version-check --constraint $constraints "$@"; }
 
 share_system_packages false
+pip_install numpy  # torch looks for it when it is imported
 case $kind in
   cpu)
     # On PyPI the only build for Linux is the one with CUDA. Another index or folder may be configured that
