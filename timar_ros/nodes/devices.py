@@ -87,6 +87,11 @@ def find_device(wanted: str, kind: str) -> dict:
     )
 
 
+def told_ns(delay_s: float) -> int | None:
+    """Return a delay that PortAudio tells, in ns; None where it cannot be true."""
+    return round(delay_s * 1e9) if 0.0 < delay_s < 2.0 else None
+
+
 class KeptStream:
     """
     A stream on a sound device, opened again whenever the device goes away.
@@ -108,10 +113,16 @@ class KeptStream:
         self._serve = serve
         self._logger = logger
         self._retry_s = retry_s
+        self._is_flushing = False
         self._closing = threading.Event()
         self._gone = threading.Event()
         self._thread = threading.Thread(target=self._run, name='sound')
         self._thread.start()
+
+    def flush(self) -> None:
+        """Let the device forget what it was handed and has not played; returns at once."""
+        self._is_flushing = True
+        self._gone.set()
 
     def close(self) -> None:
         """Close the stream and wait for the thread."""
@@ -134,7 +145,7 @@ class KeptStream:
                 if is_lost:
                     self._logger.info('the sound device is back')
                 is_lost = False
-                reason = self._serve_until_gone(stream)
+                reason = self._serve_until_gone(sd, stream)
             if self._closing.is_set():
                 return
             if not is_lost:
@@ -154,11 +165,19 @@ class KeptStream:
             _open_streams.add(stream)
         return stream
 
-    def _serve_until_gone(self, stream) -> str:
+    def _serve_until_gone(self, sd, stream) -> str:
         try:
-            self._serve(self._gone)
-            return 'the sound device went away'
-        except TimeoutError as error:
+            while True:
+                self._serve(self._gone)
+                if not self._is_flushing or not stream.active:
+                    return 'the sound device went away'
+                self._is_flushing = False
+                stream.abort()  # which ends the stream, and says so
+                self._gone.clear()
+                if self._closing.is_set():
+                    return 'closing'
+                stream.start()
+        except (sd.PortAudioError, TimeoutError) as error:
             return str(error)
         finally:
             with _portaudio:

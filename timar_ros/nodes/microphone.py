@@ -19,7 +19,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from timar_ros.msg import AudioChunk
 from timar_ros.nodes.convert import audio_chunk
-from timar_ros.nodes.devices import KeptStream, find_device, import_sounddevice, list_devices
+from timar_ros.nodes.devices import (
+    KeptStream,
+    find_device,
+    import_sounddevice,
+    list_devices,
+    told_ns,
+)
 from timar_ros.nodes.params import declare, parameter
 from timar_ros.stream.capture import Capture
 
@@ -64,25 +70,22 @@ class _Block:
 
     frame: int  # index of the first frame since the stream was opened
     samples: np.ndarray
-    monotonic_ns: int
-    age_s: float  # of the first frame at that moment
+    arrived_ns: int  # on the monotonic clock
+    age_ns: int | None  # of the first frame then, as the device tells it
 
 
 class _Inbox:
     """The device's callback: copies blocks into a bounded queue and counts, nothing else."""
 
-    def __init__(self, fallback_age_s: float):
+    def __init__(self):
         self.blocks = queue.Queue(maxsize=_QUEUE_BLOCKS)
         self.flags = 0
-        self._fallback_age_s = fallback_age_s
         self._frame = 0
 
     def take(self, indata, frames, times, status) -> None:
         self.flags += bool(status)
-        age_s = times.currentTime - times.inputBufferAdcTime
-        if not 0.0 < age_s < 2.0:  # some drivers do not tell
-            age_s = self._fallback_age_s
-        block = _Block(self._frame, indata.copy(), time.monotonic_ns(), age_s)
+        age_ns = told_ns(times.currentTime - times.inputBufferAdcTime)
+        block = _Block(self._frame, indata.copy(), time.monotonic_ns(), age_ns)
         self._frame += frames
         if not self.blocks.full():  # a block left out is a hole in the frames' count
             self.blocks.put_nowait(block)
@@ -97,8 +100,7 @@ class MicrophoneNode(Node):
         self._sd = import_sounddevice()
         qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._audio_pub = self.create_publisher(AudioChunk, 'user/audio', qos)
-        self._capture = Capture(self._params.sample_rate_hz)
-        self._flags = 0
+        self._capture = Capture(self._params.sample_rate_hz, self._params.chunk_ms)
         self._stream = KeptStream(self._open, self._serve, self.get_logger(), self._params.retry_s)
 
     def destroy_node(self):
@@ -116,7 +118,7 @@ class MicrophoneNode(Node):
         except self._sd.PortAudioError:
             self._rate_hz = int(device['default_samplerate'])
         n_frames = self._rate_hz * params.chunk_ms // 1000
-        self._inbox = _Inbox((params.latency_ms + params.chunk_ms) / 1000)
+        self._inbox = _Inbox()
         stream = self._sd.InputStream(
             samplerate=self._rate_hz,
             blocksize=n_frames,
@@ -155,7 +157,8 @@ class MicrophoneNode(Node):
         place = self._capture.place(
             block.frame,
             len(block.samples),
-            block.monotonic_ns - round(block.age_s * 1e9),
+            block.arrived_ns,
+            block.age_ns,
             time.monotonic_ns(),
             node_ns,
         )

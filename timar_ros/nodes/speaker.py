@@ -18,7 +18,13 @@ from std_srvs.srv import Trigger
 
 from timar_ros.msg import AudioChunk
 from timar_ros.nodes.convert import audio_chunk
-from timar_ros.nodes.devices import KeptStream, find_device, import_sounddevice, list_devices
+from timar_ros.nodes.devices import (
+    KeptStream,
+    find_device,
+    import_sounddevice,
+    list_devices,
+    told_ns,
+)
 from timar_ros.nodes.params import declare, parameter
 from timar_ros.stream.audio import AudioPacket, packet_from_fields
 from timar_ros.stream.playback import PlaybackCursor, PlaybackSchedule
@@ -39,7 +45,11 @@ class SpeakerParams:
     )
     channels: int = parameter(2, 'of the device; the voice is on each', minimum=1, maximum=32)
     latency_ms: int = parameter(
-        20, "of the device's own buffer; a stop takes as long", unit='ms', minimum=1, maximum=500
+        40,
+        "of the device's own buffer; a stop does not wait for it",
+        unit='ms',
+        minimum=1,
+        maximum=500,
     )
     extra_latency_ms: int = parameter(
         0,
@@ -83,7 +93,7 @@ class SpeakerNode(Node):
             jitter_ms=params.jitter_ms,
             slack_ms=params.slack_ms,
         )
-        self._cursor = PlaybackCursor(self._schedule)
+        self._cursor = PlaybackCursor(self._schedule, params.latency_ms + _BLOCK_MS)
         self._refused = 0
         self._flags = 0  # underruns of the device
         self._n_filled = 0  # blocks that the device took
@@ -133,7 +143,9 @@ class SpeakerNode(Node):
         self._announce()
 
     def _on_stop(self, _request, response):
-        packets = self._schedule.stop(self._now_ns(), self._cursor.rendered)
+        packets = self._schedule.stop(self._now_ns())
+        if self._stream is not None:
+            self._stream.flush()
         self._publish(packets)
         withdrawn_s = sum(len(p.samples) for p in packets) / self._params.sample_rate_hz
         response.success = True
@@ -200,11 +212,9 @@ class SpeakerNode(Node):
     def _fill(self, outdata, frames, times, status) -> None:
         """Hand the device its next samples; in the device's thread."""
         self._flags += bool(status)
-        ahead_s = times.outputBufferDacTime - times.currentTime
-        if not 0.0 < ahead_s < 2.0:  # some drivers do not tell
-            ahead_s = (self._params.latency_ms + _BLOCK_MS) / 1000
-        ahead_s += self._params.extra_latency_ms / 1000
-        samples = self._cursor.render(frames, time.monotonic_ns() + round(ahead_s * 1e9))
+        delay_ns = told_ns(times.outputBufferDacTime - times.currentTime)
+        called_ns = time.monotonic_ns() + self._params.extra_latency_ms * 1_000_000
+        samples = self._cursor.render(frames, called_ns, delay_ns)
         outdata[:] = samples[:, None]
         self._n_filled += 1
 

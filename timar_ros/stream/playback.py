@@ -20,14 +20,13 @@ import dataclasses
 import numpy as np
 
 from timar_ros.stream.audio import AudioPacket
-from timar_ros.stream.capture import SampleClock
+from timar_ros.stream.device_time import SampleClock, ToldTimes
 from timar_ros.stream.utterance import Utterance
 
 _NS = 1_000_000_000
-_FADE_MS = 5  # of the last samples at a stop; shorter clicks
 _FLUSH_MS = 20  # whatever comes later than this before the deadline begins anew
 _STEP_MS = 100  # a clock that goes back by more was set; by less, it is left alone
-_RESYNC_MS = 10  # a device that is off by more, in mid-voice, is put right at once
+_RESYNC_MS = 8  # a device that is off by more, in mid-voice, is put right at once
 _STOPPED_PAUSE_NS = 500_000_000  # a longer pause ends what a stop interrupted
 _UTTERANCE_PAUSE_NS = 1_000_000_000  # a longer one, after all has sounded, is between utterances
 
@@ -79,7 +78,6 @@ class PlaybackSchedule:
         self._ahead = self._lead + self._jitter + self._count(slack_ms)
         self._chunk = self._count(chunk_ms)
         self._max_queue = max_queue_s * sample_rate_hz
-        self._fade = np.linspace(1.0, 0.0, self._count(_FADE_MS), dtype=np.float32)
 
         self._timeline: tuple[_Segment, ...] = ()  # announced, by start, without overlaps
         self._end = 0  # of the timeline
@@ -175,24 +173,21 @@ class PlaybackSchedule:
         self._set_timeline(self._timeline + tuple(new), now)
         return packets + [self._packet(s.start, s.samples, now_ns) for s in new]
 
-    def stop(self, now_ns: int, rendered: int | None = None) -> list[AudioPacket]:
+    def stop(self, now_ns: int) -> list[AudioPacket]:
         """
         Fall silent, and take back what will not be heard.
 
         Args:
-            now_ns: the moment of the stop.
-            rendered: position up to which the device has taken samples, which cannot be taken
-                back; None where nothing is played here.
+            now_ns: the moment of the stop. What a device has taken beyond it has to be flushed
+                there.
 
         Returns:
-            What to publish: a short fade and silence, in place of what was announced.
+            What to publish: silence in place of what was announced.
         """
-        now = self.index(now_ns)
-        cut = max(now, rendered or 0)
         self.counters['dropped_samples'] += self._n_queued()
         self._queue.clear()
         self._is_stopped = True
-        packets = self._withdraw(cut, now_ns)
+        packets = self._withdraw(self.index(now_ns), now_ns)
         self.counters['withdrawn_samples'] += sum(len(p.samples) for p in packets)
         return packets
 
@@ -274,23 +269,19 @@ class PlaybackSchedule:
         return packets
 
     def _withdraw(self, cut: int, now_ns: int) -> list[AudioPacket]:
-        """Silence the timeline from `cut` on, after a fade; returns what to publish instead."""
+        """Silence the timeline from `cut` on; returns what to publish instead."""
         if self._end <= cut:
             return []
         withdrawn = range(max(cut, self._timeline[0].start), self._end)
-        faded = self.read(cut, len(self._fade))[0] * self._fade
-        kept = tuple(
+        self._timeline = tuple(
             _Segment(segment.start, segment.samples[: cut - segment.start])
             for segment in self._timeline
             if segment.start < cut
         )
-        self._timeline = (*kept, _Segment(cut, faded))
-        self._end = cut + len(faded)
-        steps = range(withdrawn.start, withdrawn.stop, self.sample_rate_hz)
-        return [
-            self._packet(i, self.read(i, min(self.sample_rate_hz, withdrawn.stop - i))[0], now_ns)
-            for i in steps
-        ]
+        self._end = cut
+        silence = np.zeros(self.sample_rate_hz, np.float32)
+        starts = range(withdrawn.start, withdrawn.stop, len(silence))
+        return [self._packet(i, silence[: withdrawn.stop - i], now_ns) for i in starts]
 
     def _packet(self, start: int, samples: np.ndarray, now_ns: int) -> AudioPacket:
         return AudioPacket(
@@ -307,16 +298,22 @@ class PlaybackCursor:
     Walk a sound device along a timeline: each sample sounds at its time, or not at all.
 
     Within a voice the device plays sample after sample; it is put back on the timeline where there
-    is silence, and where it has come to be off by more than 10 ms. `render` belongs to the
+    is silence, and where it has come to be off by more than 8 ms. `render` belongs to the
     device's thread, `observe_clock` to the node's.
+
+    Args:
+        schedule: whose timeline.
+        usual_delay_ms: from handing samples over to their sounding, where the device does not
+            tell.
 
     Attributes:
         rendered: position up to which the device has taken samples; None before it took any.
         resyncs: how often the device had to be put right in mid-voice.
     """
 
-    def __init__(self, schedule: PlaybackSchedule):
+    def __init__(self, schedule: PlaybackSchedule, usual_delay_ms: float):
         self._schedule = schedule
+        self._usual_delay_ms = usual_delay_ms
         self._tolerance = schedule.sample_rate_hz * _RESYNC_MS // 1000
         self._node_clock = SampleClock(1e9, warm_up=2, votes=5, time_constant_s=2.0)
         self.resyncs = 0
@@ -324,7 +321,17 @@ class PlaybackCursor:
 
     def restart(self) -> None:
         """Forget the device's clock: its stream is opened anew. Call while no stream runs."""
-        self._device_clock = SampleClock(self._schedule.sample_rate_hz, warm_up=20, votes=15)
+        rate_hz = self._schedule.sample_rate_hz
+        # May bend at once: a voice is played sample after sample whatever the clock says.
+        self._device_clock = SampleClock(
+            rate_hz,
+            warm_up=20,
+            votes=15,
+            max_jitter_ms=_RESYNC_MS,
+            time_constant_s=2.0,
+            max_slew_ppm=20_000,
+        )
+        self._told = ToldTimes(rate_hz, self._usual_delay_ms, steady_s=0.2)
         self._frame = 0
         self.rendered: int | None = None
 
@@ -332,20 +339,21 @@ class PlaybackCursor:
         """Take the computer's monotonic clock and the node's clock of one moment."""
         self._node_clock.observe(monotonic_ns, node_ns)
 
-    def render(self, n_frames: int, sounding_ns: int) -> np.ndarray:
+    def render(self, n_frames: int, called_ns: int, delay_ns: int | None) -> np.ndarray:
         """
         Give the device its next samples.
 
         Args:
             n_frames: how many.
-            sounding_ns: when the first of them will sound, as the device tells it, on the
-                monotonic clock.
+            called_ns: now, on the computer's monotonic clock.
+            delay_ns: how long from now the first of them sounds, as the device tells it; None = it
+                does not.
 
         Returns:
             float32 `[n_frames]`; silence while the clocks settle (a fifth of a second).
         """
         frame, self._frame = self._frame, self._frame + n_frames
-        self._device_clock.observe(frame, sounding_ns)
+        self._device_clock.observe(frame, self._told.time_ns(frame, called_ns, delay_ns))
         if not (self._device_clock.is_settled and self._node_clock.is_settled):
             return np.zeros(n_frames, np.float32)
 

@@ -99,7 +99,7 @@ class SoundServer:
         self._processes = []
         self._server = self.start(
             'pulseaudio', '-n', '-F', str(script), '--daemonize=no', '--use-pid-file=no',
-            '--disable-shm=yes', '--exit-idle-time=-1', '--high-priority=no', '--realtime=no',
+            '--disable-shm=yes', '--exit-idle-time=-1',
         )  # fmt: skip
         wait_until(self.is_up, 'the sound server does not start')
         self._module = None
@@ -131,7 +131,7 @@ class SoundServer:
         sound.write_bytes((samples * 32767).astype('<i2').tobytes())
         self.start(
             'pacat', '--raw', '--device=robot', f'--rate={rate_hz}', '--channels=1',
-            '--format=s16le', '--latency-msec=20', str(sound),
+            '--format=s16le', '--latency-msec=300', str(sound),
         )  # fmt: skip
 
     def start(self, *command) -> subprocess.Popen:
