@@ -23,7 +23,7 @@ from timar_ros.model.turn import Turn
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.engine import Engine
 from timar_ros.stream.hearing import SpeechAhead
-from timar_ros.stream.level import LevelState
+from timar_ros.stream.level import ClipLevel, LevelState
 from timar_ros.stream.motion_track import MotionTrack
 from timar_ros.stream.plan import Plan, PlanInForce, glide
 from timar_ros.stream.schedule import Schedule
@@ -56,6 +56,8 @@ class Conversation:
         sampling: how to draw.
         seed: of the noise.
         hearing: what to make of the robot's own voice.
+        clip_levels: loudness of the whole recording by voice, as the published protocol has it;
+            None = each sample by what came up to it, the only way there is live.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Conversation:
         sampling: SamplingConfig | None = None,
         seed: int = 0,
         hearing: HearingConfig | None = None,
+        clip_levels: dict[str, ClipLevel] | None = None,
     ):
         self.schedule = Schedule(model.config, timing or TimingConfig())
         self.engine = Engine(model, sampling, open_turns=self.schedule.open_turns)
@@ -72,7 +75,7 @@ class Conversation:
         self._config = model.config
         self._seed = seed
         self._window_s = model.config.max_turns * model.config.turn_s
-        self._voices = Voices(self.schedule, hearing or HearingConfig())
+        self._voices = Voices(self.schedule, hearing or HearingConfig(), clip_levels)
         self._user_motion = MotionTrack(model.config.n_channels)
         self._in_force = PlanInForce(self.space.neutral)
         self._n_plans = 0

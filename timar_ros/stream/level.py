@@ -4,7 +4,7 @@
 Loudness: the same speech, loud or soft, is the same input for the model.
 
 The published model divides each clip by its own standard deviation, which a live system cannot
-know. `normalise` divides by what came up to each sample; `normalise_clip` is the published one.
+know. `normalise` divides by what came up to each sample; `ClipLevel` is the published way.
 Every recursion is linear in the signal's powers and carried across calls exactly, so that the
 result does not depend on how the stream was cut.
 """
@@ -88,6 +88,31 @@ def normalise(
     return result, LevelState(*last)
 
 
+@dataclasses.dataclass(frozen=True)
+class ClipLevel:
+    """
+    Loudness of a whole recording, which only somebody who has all of it can know.
+
+    Attributes:
+        mean: of its samples.
+        deviation: sqrt(variance + 1e-7) of its samples.
+    """
+
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, samples: np.ndarray) -> 'ClipLevel':
+        """Measure the samples `[n]` of a recording, n >= 1."""
+        x = np.asarray(samples, np.float64)
+        return cls(float(x.mean()), float(np.sqrt(x.var() + 1e-7)))
+
+    def normalise(self, samples: np.ndarray, is_present: np.ndarray) -> np.ndarray:
+        """Bring a stretch `[n]` of it to float32 `[n]`; absent samples come out as 0."""
+        y = (np.asarray(samples, np.float64) - self.mean) / self.deviation
+        return np.where(is_present, y, 0.0).astype(np.float32)
+
+
 def normalise_clip(samples: np.ndarray) -> np.ndarray:
     """
     Bring a whole recording to zero mean and unit variance, as the published model was fed.
@@ -102,8 +127,7 @@ def normalise_clip(samples: np.ndarray) -> np.ndarray:
 
     Source: transformers, Wav2Vec2FeatureExtractor.zero_mean_unit_var_norm.
     """
-    x = np.asarray(samples, np.float64)
-    return ((x - x.mean()) / np.sqrt(x.var() + 1e-7)).astype(np.float32)
+    return ClipLevel.of(samples).normalise(samples, np.ones(len(samples), bool))
 
 
 def level_db(samples: np.ndarray, is_present: np.ndarray | None = None) -> float:

@@ -12,7 +12,7 @@ from timar_ros.config import HearingConfig
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.buffer import VoiceTrack
 from timar_ros.stream.ingest import VoiceIngest
-from timar_ros.stream.level import LevelState, normalise
+from timar_ros.stream.level import ClipLevel, LevelState, normalise
 from timar_ros.stream.schedule import Schedule
 from timar_ros.stream.self_hearing import agent_sounds, margin, without_self
 
@@ -26,11 +26,19 @@ class Voices:
     Args:
         schedule: what is heard and known when.
         hearing: what to make of the robot's own voice.
+        clip_levels: loudness of the whole recording, by voice; a voice without is normalised by
+            what came up to each sample.
     """
 
-    def __init__(self, schedule: Schedule, hearing: HearingConfig):
+    def __init__(
+        self,
+        schedule: Schedule,
+        hearing: HearingConfig,
+        clip_levels: dict[str, ClipLevel] | None = None,
+    ):
         self._schedule = schedule
         self._hearing = hearing
+        self._clip_levels = clip_levels or {}
         self._tracks = {voice: VoiceTrack() for voice in VOICES}
         config = schedule.config
         window_s = config.max_turns * config.turn_s
@@ -102,7 +110,10 @@ class Voices:
         samples, is_present = self._read(voice, turn, moment_ns)
         if voice == 'user' and self._hearing.self_hearing != 'off':
             samples, is_present = self._without_self(samples, is_present, turn, moment_ns)
-        samples, level = normalise(samples, is_present, level)
+        if voice in self._clip_levels:
+            samples = self._clip_levels[voice].normalise(samples, is_present)
+        else:
+            samples, level = normalise(samples, is_present, level)
         return samples, is_present, level
 
     def _read(self, voice: str, turn: int, moment_ns: int) -> tuple[np.ndarray, np.ndarray]:
