@@ -19,10 +19,11 @@ SHELL := /bin/bash
 
 help:
 	@echo 'make setup    virtual environment, ROS 2 and torch in it, and our package built'
-	@echo 'make demo     two voices in, head motion out: demo_out/ (USER=u.wav AGENT=a.wav: your own)'
+	@echo 'make demo     two voices in, head motion out: demo_out/ (USER=u.wav AGENT=a.wav your own)'
 	@echo 'make test     every test, through colcon'
 	@echo 'make check    format, lint and the fast tests'
 	@echo 'make bench    what the model costs on this machine (ARGS="--preset mini ...")'
+	@echo 'make clean    remove what was built; make distclean: the virtual environment too'
 
 setup: install/.built
 	@echo '== ready: source env.sh'
@@ -53,7 +54,8 @@ install/.built: $(MADE)/packages CMakeLists.txt package.xml $(SOURCES)
 
 demo: install/.built
 	@echo '== two voices through the real nodes; demo_out/ takes what comes out'
-	@source ./env.sh && python -m timar_ros.nodes.demo --out demo_out $(DEMO_VOICES)
+	@source ./env.sh && export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST && \
+	  python -m timar_ros.nodes.demo --out demo_out $(DEMO_VOICES) $(ARGS)
 
 # USER is also the login name's variable: only one on the command line is a voice
 ifeq ($(origin USER),command line)
