@@ -8,6 +8,7 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from scipy.io import wavfile
 
+from timar_ros.learn.offline import answer_recording
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.msg import AudioChunk
 from timar_ros.nodes.convert import motion_from_msg, plan_to_msg, stamp_to_ns
@@ -15,6 +16,7 @@ from timar_ros.nodes.recording import Voice, conversation_events, read_voice
 from timar_ros.nodes.replay import ReplayNode
 from timar_ros.stream.audio import packet_from_fields
 from timar_ros.stream.conversation import Conversation
+from timar_ros.stream.voices import VOICES
 
 pytestmark = pytest.mark.graph
 
@@ -41,7 +43,7 @@ def start_replay(graph):
     """Return the maker of replay nodes; parameters as keywords."""
 
     def start(**params) -> ReplayNode:
-        given = {'start_on_s': 0.4, 'tail_s': 0.1, **params}
+        given = {'turn_s': 0.4, 'tail_s': 0.1, **params}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
         return graph.add(ReplayNode(context=graph.context, parameter_overrides=overrides))
 
@@ -70,6 +72,18 @@ def samples_of(chunks) -> np.ndarray:
     return np.concatenate([packet_from_fields(msg).samples for _, msg in chunks])
 
 
+def as_floats(path) -> tuple[np.ndarray, int]:
+    voice = read_voice(path)
+    return voice.samples / np.float32(32768), voice.sample_rate_hz
+
+
+def as_received(space, motion) -> np.ndarray:
+    """Return motion `[n, M]` as messages carry it: jaw y and z are not sent."""
+    numbers = np.arange(len(motion))
+    msg = plan_to_msg(space, 1, 25.0, numbers, numbers, numbers, motion)
+    return np.stack([motion_from_msg(space, frame)[1] for frame in msg.frames])
+
+
 def test_all_samples_arrive_in_order_and_at_their_time(graph, start_replay, listen, wav):
     heard = listen('user', 'agent')
     user, agent = wav('user', 0.73), wav('agent', 0.5, 44100, channels=2, seed=3)
@@ -80,9 +94,10 @@ def test_all_samples_arrive_in_order_and_at_their_time(graph, start_replay, list
     for voice, path in (('user', user), ('agent', agent)):
         rate_hz, pcm = wavfile.read(path)
         chunks = heard[voice]
-        np.testing.assert_array_equal(
-            np.rint(samples_of(chunks) * 32768), pcm.reshape(len(pcm), -1)
-        )
+        played = np.rint(samples_of(chunks) * 32768)
+        np.testing.assert_array_equal(played[: len(pcm)], pcm.reshape(len(pcm), -1))
+        assert len(played) == round(0.8 * rate_hz), 'up to the end of the second turn'
+        assert not played[len(pcm) :].any()
         first = [msg.first_sample for _, msg in chunks]
         stamps = [stamp_to_ns(msg.header.stamp) for _, msg in chunks]
         expected = [replay.start_ns + f * 10**9 // rate_hz for f in first]
@@ -168,48 +183,33 @@ def test_an_empty_wav_and_one_with_nan_are_refused(tmp_path):
         read_voice(tmp_path / 'nan.wav')
 
 
-def test_in_lockstep_every_frame_equals_the_conversation_offline(
-    graph, start_conversation, partner, start_replay, wav, checkpoint
+@pytest.mark.parametrize('timing', ['anticipate', 'reactive'])
+def test_in_lockstep_every_frame_equals_the_one_offline(
+    graph, start_conversation, partner, start_replay, wav, checkpoint, timing
 ):
     times = {'hearing_delay_ms': 100, 'plan_latency_ms': 120, 'agent_lead_ms': 400}
-    node = start_conversation(use_sim_time=True, **times)
+    node = start_conversation(use_sim_time=True, timing=timing, **times)
     paths = wav('user', 4.0, seed=1), wav('agent', 3.3, 22050, seed=5)
     assert graph.spin_until(lambda: node.is_active)
-    lockstep = {'clock': True, 'lockstep': True, 'subscribers': 1}
+    lockstep = {'clock': True, 'lockstep': True, 'tail_s': 1.0}
     replay = start_replay(user=paths[0], agent=paths[1], **lockstep)
 
     assert graph.spin_until(replay.done.done, 60)
     graph.spin_for(0.2)
 
     conversation = Conversation(load_checkpoint(checkpoint), node._params.timing_config())
-    shown = {}
-    events = iter(conversation_events(*map(read_voice, paths), replay.start_ns))
-    event, moment_ns = next(events), replay.start_ns - 10**9
-    while moment_ns < replay.start_ns + 4 * 10**9:
-        moment_ns = conversation.next_plan_ns(moment_ns + 1)
-        while event is not None and replay.start_ns + event.at_ns <= moment_ns:
-            packet = packet_from_fields(event.msg)
-            arrival_ns = replay.start_ns + event.at_ns
-            conversation.push_audio(event.topic.split('/')[0], packet, arrival_ns)
-            event = next(events, None)
-        plan = conversation.plan(moment_ns)
-        if plan is not None:
-            conversation.accept(plan)
-            shown = {ns: m for ns, m in shown.items() if ns < plan.stamp_ns[0]}
-            msg = plan_to_msg(
-                conversation.space, 1, 25.0, plan.stamp_ns, plan.turn, plan.frame, plan.motion
-            )
-            frames = [motion_from_msg(conversation.space, frame) for frame in msg.frames]
-            shown.update(frames)
-        conversation.settle()
-    stamps = partner.stamps()
+    voices = {name: as_floats(path) for name, path in zip(VOICES, paths, strict=True)}
+    offline = as_received(conversation.space, answer_recording(conversation, voices))
+    delay_ns = node.schedule.shown_ns(0)
+    frames = (partner.stamps() - delay_ns - replay.start_ns) // 40_000_000
     assert replay.n_timeouts == 0
-    assert len(stamps) > 95
-    np.testing.assert_array_equal(np.diff(stamps), 40_000_000)
-    for stamp_ns, motion in zip(stamps.tolist(), partner.motion(), strict=True):
-        if stamp_ns <= replay.start_ns + 4 * 10**9:
-            at_s = (stamp_ns - replay.start_ns) / 1e9
-            np.testing.assert_allclose(motion, shown[stamp_ns], atol=1e-5, err_msg=f'{at_s} s')
+    np.testing.assert_array_equal(np.diff(frames), 1)
+    assert set(frames) >= set(range(10, 100)), (frames[0], frames[-1])
+    live = dict(zip(frames.tolist(), partner.motion(), strict=True))
+    for frame in range(frames[0], 100):
+        np.testing.assert_allclose(
+            live[frame], offline[frame], atol=1e-5, err_msg=f'frame {frame}'
+        )
 
 
 def test_without_a_partner_lockstep_says_so(graph, start_replay, wav):
@@ -225,8 +225,8 @@ def test_without_a_partner_lockstep_says_so(graph, start_replay, wav):
 def test_events_of_a_voice_alone_begin_with_it():
     voice = Voice(np.zeros((1600, 1), np.int16), RATE_HZ)
 
-    user = [event.at_ns for event in conversation_events(voice, None, 0)]
-    agent = [event.at_ns for event in conversation_events(None, voice, 0)]
+    user = [event.at_ns for event in conversation_events(voice, None, 0, turn_s=0.12)]
+    agent = [event.at_ns for event in conversation_events(None, voice, 0, turn_s=0.12)]
 
-    assert user == [20_000_000 * (i + 1) for i in range(5)]
-    assert agent == [-100_000_000] * 5
+    assert user == [20_000_000 * (i + 1) for i in range(6)]
+    assert agent == [20_000_000 * i - 500_000_000 for i in range(6)]

@@ -45,7 +45,12 @@ _MAX_DRAIN_ROUNDS = 50
 
 
 class ConversationNode(LifecycleNode):
-    """Listen to a conversation and move the agent's head in it."""
+    """
+    Listen to a conversation and move the agent's head in it.
+
+    Attributes:
+        schedule: of the conversation, None before the first activation.
+    """
 
     def __init__(self, **node_options):
         super().__init__('conversation', **node_options)
@@ -55,7 +60,7 @@ class ConversationNode(LifecycleNode):
             self._params = declare(self, ConversationParams, self._on_params)
         except ValueError as error:
             self._refusal = str(error)
-        self._model = self._worker = self._session = None
+        self.schedule = self._model = self._worker = self._session = None
         self._voices = {}
         self._entities = []
         self._frames = FrameQueue()
@@ -87,11 +92,6 @@ class ConversationNode(LifecycleNode):
     def is_active(self) -> bool:
         """Whether it listens and plans."""
         return self._worker is not None
-
-    @property
-    def shown_delay_s(self) -> float:
-        """By how much later than lived its motion is shown; only while active."""
-        return (self._schedule.shown_ns(0) - self._schedule.frame_ns(0)) / 1e9
 
     # Life cycle
 
@@ -135,20 +135,20 @@ class ConversationNode(LifecycleNode):
         """Begin a new conversation."""
         params = self._params
         conversation = begin_conversation(self._model, params)
-        self._schedule = conversation.schedule
+        self.schedule = conversation.schedule
         self._session = Session(
             conversation, params.frame_id, self._now_ns, self._publish_plan, self._warn
         )
         self._worker = Worker(self._on_refused, self._on_fault)
         self._frames.clear()
         self._plans.clear()
-        self._next_moment_ns = self._schedule.next_moment(self._now_ns())
+        self._next_moment_ns = self.schedule.next_moment(self._now_ns())
         self._plan_timer = self.create_timer(1.0, self._on_plan_timer)
-        self._frame_timer = self.create_timer(1 / self._schedule.config.fps, self._on_frame_timer)
+        self._frame_timer = self.create_timer(1 / self.schedule.config.fps, self._on_frame_timer)
         self._arm(self._plan_timer, self._next_moment_ns)
         self._watch_timer = self.create_timer(_WATCH_S, self._on_watch, clock=self._steady)
         self._last_ns = (self._now_ns(), time.monotonic_ns())
-        window = Duration(nanoseconds=self._schedule.turn_ns(self._schedule.config.max_turns))
+        window = Duration(nanoseconds=self.schedule.turn_ns(self.schedule.config.max_turns))
         jump = JumpThreshold(min_forward=window, min_backward=Duration(nanoseconds=-1))
         self._jump_handle = self.get_clock().create_jump_callback(
             jump, post_callback=self._on_clock_jump
@@ -271,11 +271,11 @@ class ConversationNode(LifecycleNode):
     def _on_plan_timer(self) -> None:
         now_ns, moment_ns = self._now_ns(), self._next_moment_ns
         if moment_ns <= now_ns:
-            following_ns = self._schedule.next_moment(moment_ns + 1)
+            following_ns = self.schedule.next_moment(moment_ns + 1)
             while following_ns <= now_ns:
                 self._session.n_skipped_moments += 1
                 moment_ns = following_ns
-                following_ns = self._schedule.next_moment(moment_ns + 1)
+                following_ns = self.schedule.next_moment(moment_ns + 1)
             self._due_ns, self._next_moment_ns = moment_ns, following_ns
             self._drain_rounds, self._n_heard_then = 0, self._n_heard()
             self._drained.trigger()
@@ -303,7 +303,7 @@ class ConversationNode(LifecycleNode):
         for frame in self._frames.due(now_ns):
             self._counts['frames'] += 1
             self._motion_pub.publish(frame)
-        soon_ns = now_ns + 1_000_000_000 // self._schedule.config.fps
+        soon_ns = now_ns + 1_000_000_000 // self.schedule.config.fps
         self._arm(self._frame_timer, min(soon_ns, self._frames.next_ns(soon_ns)))
 
     def _on_watch(self) -> None:
@@ -312,7 +312,7 @@ class ConversationNode(LifecycleNode):
         self._last_ns = (now_ns, steady_ns)
         step_ns = now_ns - then_ns - (steady_ns - then_steady_ns)
         if not self.get_clock().ros_time_is_active:
-            window_ns = self._schedule.turn_ns(self._schedule.config.max_turns)
+            window_ns = self.schedule.turn_ns(self.schedule.config.max_turns)
             if not -_CLOCK_STEP_NS < step_ns <= window_ns:
                 self._jump(then_ns)
         self._worker.do(functools.partial(self._publish_state, now_ns), n_bytes=1)
@@ -323,13 +323,14 @@ class ConversationNode(LifecycleNode):
 
     def _jump(self, shown_ns: int) -> None:
         now_ns = self._now_ns()
-        self._warn(f'the clock jumped by {(now_ns - shown_ns) / 1e9:.3f} s; beginning anew')
-        self._counts['clock_jumps'] += 1
+        if shown_ns > 0:  # the first tick of a simulated clock is no jump
+            self._warn(f'the clock jumped by {(now_ns - shown_ns) / 1e9:.3f} s; beginning anew')
+            self._counts['clock_jumps'] += 1
         self._frames.clear()
         self._plans.clear()
         self._session.newest_moment_ns = self._due_ns = 0
         self._worker.do(functools.partial(self._session.jump, shown_ns))
-        self._next_moment_ns = self._schedule.next_moment(now_ns)
+        self._next_moment_ns = self.schedule.next_moment(now_ns)
         self._arm(self._plan_timer, self._next_moment_ns)
         self._arm(self._frame_timer, now_ns)
 

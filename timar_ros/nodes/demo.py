@@ -24,6 +24,7 @@ from rclpy.parameter import Parameter
 from timar_ros.nodes.bag import RecorderNode
 from timar_ros.nodes.conversation import ConversationNode
 from timar_ros.nodes.demo_report import draw, read_recorded, summarise
+from timar_ros.nodes.recording import read_voice
 from timar_ros.nodes.replay import ReplayNode
 
 _TOPICS = {
@@ -54,13 +55,15 @@ def _options(**params) -> dict:
     return {'parameter_overrides': [Parameter(name, value=v) for name, v in params.items()]}
 
 
-def _spin(executor, conversation, replay) -> None:
-    """Start the conversation, play the recording to it, and tell how far it is."""
+def _start(executor, conversation) -> None:
     while conversation.is_starting:
         executor.spin_once(timeout_sec=0.5)
     if not conversation.is_active:
         raise RuntimeError('the conversation node could not start; its message above says why')
-    executor.add_node(replay)
+
+
+def _spin(executor, replay) -> None:
+    """Spin until the recording is over, and tell how far it is."""
     told_s = -1
     while not replay.done.done():
         executor.spin_once(timeout_sec=0.5)
@@ -96,14 +99,18 @@ def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
         nodes.append(conversation)
         recorder = RecorderNode(args.out / 'bag', _TOPICS)
         nodes.append(recorder)
-        # Conversation and recorder both listen before it begins.
-        replay = ReplayNode(**_options(**voices, subscribers=2))
-        nodes.append(replay)
         executor.add_node(recorder)
         executor.add_node(conversation)
-        _spin(executor, conversation, replay)
+        _start(executor, conversation)
+        # Conversation and recorder both listen before it begins.
+        schedule = conversation.schedule
+        params = {'turn_s': schedule.turn_ns(1) / 1e9, 'subscribers': 2}
+        replay = ReplayNode(**_options(**voices, **params))
+        nodes.append(replay)
+        executor.add_node(replay)
+        _spin(executor, replay)
         recorder.close()
-        return conversation.shown_delay_s
+        return schedule.shown_ns(0) / 1e9
     finally:
         for node in nodes:
             node.destroy_node()
@@ -120,9 +127,11 @@ def main(args=None) -> None:
     if not any(voices.values()):
         folder = pathlib.Path(get_package_share_directory('timar_ros')) / 'config' / 'demo'
         voices = {voice: folder / f'{voice}.wav' for voice in voices}
-    args.out.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(args.out / 'bag', ignore_errors=True)
     try:
+        for path in filter(None, voices.values()):
+            read_voice(path)  # told before anything is loaded
+        args.out.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(args.out / 'bag', ignore_errors=True)
         delay_s = play(args, {name: str(path or '') for name, path in voices.items()})
         recorded = read_recorded(args.out / 'bag')
     except (FileNotFoundError, ValueError, RuntimeError) as error:

@@ -68,7 +68,9 @@ class Lockstep:
         first_ns = start_ns
         if timing.timing == 'reactive':
             first_ns += self._schedule.turn_ns(1) + timing.hearing_delay_ms * _MS_NS
-        elif not has_agent:  # whose first words are known ahead
+        elif has_agent:  # whose first words are known ahead, within the turns that are drafted
+            first_ns -= min(timing.agent_lead_ms * _MS_NS, self._schedule.turn_ns(1))
+        else:
             first_ns += timing.hearing_delay_ms * _MS_NS
         self._first_ns = first_ns
 

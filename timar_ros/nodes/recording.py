@@ -10,6 +10,7 @@ clock: times are nanoseconds since the recording's start.
 from collections.abc import Iterator
 import dataclasses
 import heapq
+import math
 import pathlib
 
 import numpy as np
@@ -20,6 +21,8 @@ from timar_ros.nodes.convert import audio_chunk, stamp_from_ns
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
+# A recording lasts a whole number of frames.
+_FPS = 25
 # Announced chunks are published this much before the time that they say they were sent, so that
 # they have arrived by then: what counts is decided by stamps.
 _EARLY_MS = 100
@@ -42,6 +45,12 @@ class Voice:
     def duration_ns(self) -> int:
         """How long it plays."""
         return len(self.samples) * _NS_PER_S // self.sample_rate_hz
+
+    def followed_by_silence(self, until_s: float) -> 'Voice':
+        """Return the voice with silence up to a length; a longer one stays."""
+        missing = max(round(until_s * self.sample_rate_hz) - len(self.samples), 0)
+        silence = np.zeros((missing, self.samples.shape[1]), self.samples.dtype)
+        return dataclasses.replace(self, samples=np.concatenate([self.samples, silence]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +126,7 @@ def _agent_events(
     voice: Voice, chunk_ms: int, start_ns: int, agent_lead_ms: int
 ) -> Iterator[Event]:
     for first, _, samples in _chunks(voice, chunk_ms):
-        # What is said first was not announced before the recording began.
-        stamp_ns = first * _NS_PER_S // voice.sample_rate_hz
-        sent_ns = max(stamp_ns - agent_lead_ms * _NS_PER_MS, 0)
+        sent_ns = first * _NS_PER_S // voice.sample_rate_hz - agent_lead_ms * _NS_PER_MS
         msg = _to_msg(voice, first, samples, start_ns)
         msg.sent = stamp_from_ns(start_ns + sent_ns)
         yield Event(sent_ns - _EARLY_MS * _NS_PER_MS, 'agent/audio', msg)
@@ -131,12 +138,14 @@ def conversation_events(
     start_ns: int,
     chunk_ms: int = 20,
     agent_lead_ms: int = 400,
+    turn_s: float = 1.0,
 ) -> Iterator[Event]:
     """
     Play a conversation of one or two voices.
 
     The user's chunks come when their last sample was captured; the agent's are announced ahead of
-    playback, as a speaker does that knows its utterance.
+    playback, as a speaker does that knows its utterance. Both are followed by silence up to the
+    end of the last turn.
 
     Args:
         user: recorded by the microphone.
@@ -144,10 +153,15 @@ def conversation_events(
         start_ns: stamp of the recording's first instant, on the clock of the graph.
         chunk_ms: sound in one message.
         agent_lead_ms: how far ahead the agent's voice has to be known.
+        turn_s: length of a turn.
 
     Yields:
         Events in the order of their times.
     """
+    voices = [voice for voice in (user, agent) if voice is not None]
+    n_frames = max(round(voice.duration_ns * _FPS / _NS_PER_S) for voice in voices)
+    n_turns = math.ceil(n_frames / _FPS / turn_s - 1e-6)
+    user, agent = (v and v.followed_by_silence(n_turns * turn_s) for v in (user, agent))
     streams = []
     if user is not None:
         streams.append(_user_events(user, chunk_ms, start_ns))

@@ -43,9 +43,13 @@ class ReplayParams:
     agent: str = parameter('', "wav of the agent's voice; empty: silence")
     chunk_ms: int = parameter(20, 'sound in one message', unit='ms', minimum=1, maximum=10000)
     agent_lead_ms: int = parameter(
-        400, "how far ahead the agent's voice has to be known", unit='ms', minimum=0, maximum=5000
+        400,
+        "how far ahead the agent's voice has to be known; in lockstep the conversation says it",
+        unit='ms',
+        minimum=0,
+        maximum=5000,
     )
-    start_on_s: float = parameter(
+    turn_s: float = parameter(
         1.0,
         'length of a turn of the weights: the recording starts at a multiple of it on the clock',
         unit='s',
@@ -172,15 +176,17 @@ class ReplayNode(Node):
     def _start(self) -> None:
         self._begin_ns = self._steady_ns()
         # Whole turns, with room to announce the agent's first words.
-        turn_ns = round(self._params.start_on_s * _NS_PER_S)
-        ahead_ns = self._params.agent_lead_ms * _NS_PER_MS + _NS_PER_S // 2
+        turn_ns = round(self._params.turn_s * _NS_PER_S)
+        lead_ms = (self._timing or self._params).agent_lead_ms
+        ahead_ns = lead_ms * _NS_PER_MS + _NS_PER_S // 2
         self.start_ns = -(-(self._now_ns() + ahead_ns) // turn_ns) * turn_ns
         self._events = conversation_events(
             self._voices['user'],
             self._voices['agent'],
             self.start_ns,
             self._params.chunk_ms,
-            self._params.agent_lead_ms,
+            lead_ms,
+            self._params.turn_s,
         )
         self._next = next(self._events, None)
         self.get_logger().info(f'playing {self.duration_s:.1f} s of conversation')
@@ -190,8 +196,7 @@ class ReplayNode(Node):
                 self._refuse(f'no node {self._params.conversation!r} to keep step with')
                 return
             has_agent = self._voices['agent'] is not None
-            turn_s = self._params.start_on_s
-            self._lockstep = Lockstep(self._timing, turn_s, self.start_ns, has_agent)
+            self._lockstep = Lockstep(self._timing, self._params.turn_s, self.start_ns, has_agent)
             self._moment_ns = self._lockstep.next_moment(0)
             callback = self._on_step
         self._timer = self.create_timer(0.001, callback, clock=self._steady)

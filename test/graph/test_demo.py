@@ -1,0 +1,146 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The demo end to end, its bag read back, and what it measures on made signals."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from rosbags.highlevel import AnyReader
+from rosbags.rosbag2 import Reader
+from scipy.io import wavfile
+import yaml
+
+from timar_ros.nodes.demo_report import Recorded, draw, summarise
+from timar_ros.stream.lips import lip_sync
+
+pytestmark = pytest.mark.graph
+
+RATE_HZ = 16000
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory, checkpoint, make_voice):
+    """Run the demo once on 3 s of two voices; return its folder, voices and output."""
+    folder = tmp_path_factory.mktemp('demo')
+    voices = {name: make_voice(3.0, seed) for seed, name in enumerate(('user', 'agent'))}
+    for name, samples in voices.items():
+        wavfile.write(folder / f'{name}.wav', RATE_HZ, samples)
+    out = folder / 'out'
+    done = subprocess.run(
+        [sys.executable, '-m', 'timar_ros.nodes.demo', '--out', str(out), '--threads', '1']
+        + ['--user', str(folder / 'user.wav'), '--agent', str(folder / 'agent.wav')]
+        + ['--checkpoint', str(checkpoint)],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out, voices, done.stdout
+
+
+def test_the_bag_is_one_of_rosbag2_and_holds_every_topic(demo):
+    out, _, _ = demo
+
+    with Reader(out / 'bag') as reader:
+        counts = {connection.topic: connection.msgcount for connection in reader.connections}
+    metadata = yaml.safe_load((out / 'bag' / 'metadata.yaml').read_text())
+    metadata = metadata['rosbag2_bagfile_information']
+
+    assert (metadata['version'], metadata['storage_identifier']) == (9, 'mcap')
+    assert set(counts) == {
+        '/user/audio',
+        '/agent/audio',
+        '/agent/motion_plan',
+        '/agent/motion',
+        '/conversation/state',
+        '/diagnostics',
+    }
+    assert counts['/user/audio'] == counts['/agent/audio'] == 160, 'to the end of the turn'
+    assert min(counts.values()) > 0, counts
+
+
+def test_the_bag_explains_itself_and_gives_the_voices_back(demo):
+    out, voices, _ = demo
+
+    # No definitions but those in the bag.
+    with AnyReader([out / 'bag']) as reader:
+        chunks = [
+            reader.deserialize(data, connection.msgtype)
+            for connection, _, data in reader.messages()
+            if connection.topic == '/user/audio'
+        ]
+
+    samples = np.concatenate([np.frombuffer(chunk.data.tobytes(), '<f4') for chunk in chunks])
+    np.testing.assert_array_equal(samples[: 3 * RATE_HZ], voices['user'])
+    assert not samples[3 * RATE_HZ :].any()
+
+
+def test_the_summary_says_what_was_played_and_what_it_cost(demo):
+    out, _, printed = demo
+
+    summary = json.loads((out / 'summary.json').read_text())
+
+    assert summary['duration_s'] == 3.2
+    assert summary['turns'] >= 7
+    assert summary['plans'] >= 5
+    assert summary['latency_p99_ms'] >= summary['engine_p50_ms'] > 0
+    assert all(name in printed for name in summary)
+    assert (out / 'motion.png').stat().st_size > 10_000
+
+
+def test_a_recording_that_is_not_there_is_told_in_a_sentence(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-m', 'timar_ros.nodes.demo', '--out', str(tmp_path), '--user', 'x.wav'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        'demo: no recording at x.wav; give the path of a wav file'
+    )
+
+
+def make_recorded(make_voice, late_s: float) -> Recorded:
+    """A mouth that follows a voice's syllables so much later, shown 0.5 s after it was lived."""
+    frame_s = np.arange(250) / 25
+    mouth = 0.5 + 0.5 * np.sin(2 * np.pi * 4 * (frame_s - late_s) * (1 + 0.02 * frame_s))
+    time_s = np.arange(10 * RATE_HZ) / RATE_HZ
+    noise = np.random.default_rng(0).standard_normal(len(time_s))
+    syllables = 0.5 + 0.5 * np.sin(2 * np.pi * 4 * time_s * (1 + 0.02 * time_s))
+    return Recorded(
+        start_ns=0,
+        voices={'agent': ((0.1 * noise * syllables).astype(np.float32), RATE_HZ)},
+        shown_s=frame_s + 0.5,
+        neck=np.zeros((250, 3)),
+        jaw_open=0.2 * mouth,
+        turns=np.arange(250) // 25,
+        frame_rate=25.0,
+        n_plans=50,
+        health={'turns': '10', 'late_plans': '2', 'skipped_moments': '1'},
+    )
+
+
+@pytest.mark.parametrize('late_s', [0.0, 0.06])
+def test_lip_lag_is_measured_in_lived_time(make_voice, late_s):
+    summary = summarise(make_recorded(make_voice, late_s), delay_s=0.5)
+
+    assert summary['lip_lag_ms'] == pytest.approx(1000 * late_s, abs=15)
+    assert summary['lip_correlation'] > 0.8
+    assert (summary['turns'], summary['plans'], summary['deadline_misses']) == (10, 50, 3)
+
+
+def test_the_picture_is_drawn_of_one_voice_too(make_voice, tmp_path):
+    draw(make_recorded(make_voice, 0.0), tmp_path / 'motion.png')
+
+    assert (tmp_path / 'motion.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_a_mouth_that_never_moves_has_no_lag(make_voice):
+    lag = lip_sync(np.zeros(100), make_voice(4.0), RATE_HZ)
+
+    assert (lag.lag_s, lag.correlation) == (0.0, 0.0)
