@@ -4,11 +4,13 @@
 Sound devices: which there are, and a stream that is opened again when its device goes away.
 
 Knows PortAudio, through sounddevice, and that its list of devices is one for the whole process.
-Knows nothing of samples or messages.
+Knows nothing of samples.
 """
 
 from collections.abc import Callable
 import threading
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 # PortAudio opens, closes and lists devices for one caller at a time, and lists them anew only
 # while no stream of this process is open; several nodes may share the process.
@@ -92,6 +94,16 @@ def told_ns(delay_s: float) -> int | None:
     return round(delay_s * 1e9) if 0.0 < delay_s < 2.0 else None
 
 
+def health(name: str, trouble: str, counters: dict, stamp) -> DiagnosticArray:
+    """Say how a sound node is doing: `trouble` in words, '' for none, and its counters."""
+    level = DiagnosticStatus.WARN if trouble else DiagnosticStatus.OK
+    status = DiagnosticStatus(name=name, level=level, message=trouble or 'ok')
+    status.values = [KeyValue(key=key, value=str(value)) for key, value in counters.items()]
+    array = DiagnosticArray(status=[status])
+    array.header.stamp = stamp
+    return array
+
+
 class KeptStream:
     """
     A stream on a sound device, opened again whenever the device goes away.
@@ -106,6 +118,9 @@ class KeptStream:
             where nothing comes any more.
         logger: of the node.
         retry_s: pause between attempts.
+
+    Attributes:
+        trouble: why there is no stream, '' while there is one.
     """
 
     def __init__(self, open_stream: Callable, serve: Callable, logger, retry_s: float):
@@ -113,6 +128,7 @@ class KeptStream:
         self._serve = serve
         self._logger = logger
         self._retry_s = retry_s
+        self.trouble = ''
         self._is_flushing = False
         self._closing = threading.Event()
         self._gone = threading.Event()
@@ -132,7 +148,6 @@ class KeptStream:
 
     def _run(self) -> None:
         sd = import_sounddevice()
-        is_lost = False
         while True:
             self._gone.clear()
             if self._closing.is_set():
@@ -142,15 +157,15 @@ class KeptStream:
             except (sd.PortAudioError, ValueError) as error:
                 reason = str(error)
             else:
-                if is_lost:
+                if self.trouble:
                     self._logger.info('the sound device is back')
-                is_lost = False
+                self.trouble = ''
                 reason = self._serve_until_gone(sd, stream)
             if self._closing.is_set():
                 return
-            if not is_lost:
-                is_lost = True
+            if not self.trouble:
                 self._logger.warning(f'{reason}; trying again every {self._retry_s:g} s')
+            self.trouble = reason
             self._closing.wait(self._retry_s)
             _rescan(sd)
 

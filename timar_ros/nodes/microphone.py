@@ -11,8 +11,10 @@ import queue
 import sys
 import time
 
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -22,6 +24,7 @@ from timar_ros.nodes.convert import audio_chunk
 from timar_ros.nodes.devices import (
     KeptStream,
     find_device,
+    health,
     import_sounddevice,
     list_devices,
     told_ns,
@@ -30,6 +33,7 @@ from timar_ros.nodes.params import declare, parameter
 from timar_ros.stream.capture import Capture
 
 _QUEUE_BLOCKS = 200  # 2 s or more; a longer stall loses audio, which the sample count then shows
+_DIAGNOSE_S = 1.0
 _STALL_S = 3.0  # a fresh virtual device may take 2 s to deliver
 
 
@@ -101,6 +105,12 @@ class MicrophoneNode(Node):
         qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._audio_pub = self.create_publisher(AudioChunk, 'user/audio', qos)
         self._capture = Capture(self._params.sample_rate_hz, self._params.chunk_ms)
+        self._rate_hz = self._params.sample_rate_hz
+        self._lost_samples = 0  # when last diagnosed
+        self._inbox = _Inbox()
+        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=steady)
         self._stream = KeptStream(self._open, self._serve, self.get_logger(), self._params.retry_s)
 
     def destroy_node(self):
@@ -151,7 +161,7 @@ class MicrophoneNode(Node):
 
     def _publish(self, block: _Block) -> None:
         node_ns = self.get_clock().now().nanoseconds
-        if node_ns == 0:  # simulated time has not begun
+        if node_ns == 0 or not self.context.ok():  # simulated time has not begun; or it is over
             return
         lost_before, steps_before = self._capture.lost_samples, self._capture.clock_steps
         place = self._capture.place(
@@ -177,6 +187,22 @@ class MicrophoneNode(Node):
                 frame_id=self._params.frame_id,
             )
         )
+
+    def _on_diagnose(self) -> None:
+        capture = self._capture
+        counters = {
+            'sample_rate_hz': self._rate_hz,
+            'lost_samples': capture.lost_samples,
+            'device_flags': self._inbox.flags,
+            'clock_steps': capture.clock_steps,
+            'drift_ppm': round(capture.drift_ppm, 1),
+        }
+        trouble = self._stream.trouble
+        if capture.lost_samples > self._lost_samples:
+            trouble = trouble or 'audio is lost'
+        self._lost_samples = capture.lost_samples
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics_pub.publish(health(self.get_name(), trouble, counters, stamp))
 
     def _tell_losses(self, lost_before: int, steps_before: int) -> None:
         lost = self._capture.lost_samples - lost_before

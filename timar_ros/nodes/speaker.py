@@ -10,7 +10,9 @@ import dataclasses
 import sys
 import time
 
+from diagnostic_msgs.msg import DiagnosticArray
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -21,6 +23,7 @@ from timar_ros.nodes.convert import audio_chunk
 from timar_ros.nodes.devices import (
     KeptStream,
     find_device,
+    health,
     import_sounddevice,
     list_devices,
     told_ns,
@@ -32,6 +35,8 @@ from timar_ros.stream.playback import PlaybackCursor, PlaybackSchedule
 _PUMP_S = 0.01  # how often what waits is looked at
 _BLOCK_MS = 10  # what the device takes at once
 _STALL_S = 3.0
+_DIAGNOSE_S = 1.0
+_FAULTS = ('underruns', 'device_underruns', 'refused_messages')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +101,7 @@ class SpeakerNode(Node):
         self._cursor = PlaybackCursor(self._schedule, params.latency_ms + _BLOCK_MS)
         self._refused = 0
         self._flags = 0  # underruns of the device
+        self._faults = 0  # when last diagnosed
         self._n_filled = 0  # blocks that the device took
         # A TTS may deliver minutes at once.
         reliable = ReliabilityPolicy.RELIABLE
@@ -109,7 +115,10 @@ class SpeakerNode(Node):
             QoSProfile(depth=1000, reliability=reliable),
         )
         self.create_service(Trigger, '~/stop', self._on_stop)
-        self.create_timer(_PUMP_S, self._announce)
+        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on where the node's clock is set
+        self.create_timer(_PUMP_S, self._announce, clock=steady)
+        self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=steady)
         self._stream = None
         if params.playback:
             self._sd = import_sounddevice()
@@ -154,6 +163,8 @@ class SpeakerNode(Node):
 
     def _announce(self) -> None:
         now_ns = self._now_ns()
+        if now_ns == 0:  # simulated time has not begun
+            return
         self._cursor.observe_clock(time.monotonic_ns(), now_ns)
         underruns = self._schedule.counters['underruns']
         self._publish(self._schedule.announce(now_ns))
@@ -178,6 +189,18 @@ class SpeakerNode(Node):
                     frame_id=self._params.frame_id,
                 )
             )
+
+    def _on_diagnose(self) -> None:
+        counters = self.counters
+        faults = (
+            counters['underruns'] + counters['device_underruns'] + counters['refused_messages']
+        )
+        trouble = self._stream.trouble if self._stream is not None else ''
+        if faults > self._faults:
+            trouble = trouble or 'speech is interrupted or refused, see the counters'
+        self._faults = faults
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics_pub.publish(health(self.get_name(), trouble, counters, stamp))
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

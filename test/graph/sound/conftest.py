@@ -162,7 +162,7 @@ def wait_until(is_done, complaint: str, timeout_s: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def sound_server():
     """Yield a private sound server that PortAudio in this process sees instead of any other."""
     missing = [program for program in _PROGRAMS if shutil.which(program) is None]
@@ -193,10 +193,10 @@ def sound_server():
 
 @pytest.fixture(scope='session')
 def speech():
-    """Return float32 `[n]`, 5 s of the demo's agent talking at a lively level, and 16000 Hz."""
+    """Return float32 `[n]`, 4 s of the demo's agent talking at a lively level, and 16000 Hz."""
     with wave.open(str(_DEMO / 'agent.wav')) as wav:
         assert (wav.getnchannels(), wav.getsampwidth()) == (1, 2)
         rate_hz = wav.getframerate()
         samples = np.frombuffer(wav.readframes(wav.getnframes()), '<i2').astype(np.float32)
-    talking = samples[round(14.8 * rate_hz) : round(19.8 * rate_hz)]
+    talking = samples[round(14.8 * rate_hz) : round(18.8 * rate_hz)]
     return Resampler(rate_hz, 16000).resample(talking / np.abs(talking).max() / 2), 16000
