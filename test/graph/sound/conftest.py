@@ -99,7 +99,7 @@ class SoundServer:
         self._processes = []
         self._server = self.start(
             'pulseaudio', '-n', '-F', str(script), '--daemonize=no', '--use-pid-file=no',
-            '--disable-shm=yes', '--exit-idle-time=-1',
+            '--disable-shm=yes', '--exit-idle-time=60',
         )  # fmt: skip
         wait_until(self.is_up, 'the sound server does not start')
         self._module = None
