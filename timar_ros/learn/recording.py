@@ -1,0 +1,238 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Recorded conversations to be answered: two wavs, or a bag, as packets of two voices.
+
+Knows files and what can be wrong with them. What counts at which moment is `offline`'s business.
+Times are nanoseconds on the clock of the stamps: wavs start at 0, bags keep their stamps.
+"""
+
+import dataclasses
+from fractions import Fraction
+import pathlib
+import warnings
+
+import numpy as np
+import scipy.io.wavfile
+
+from timar_ros.learn.offline import Delivery, deliver_voice, pad_voice
+from timar_ros.motion import SPACES, MotionSpace, frame_to_motion, jaw_open_rad, neck_to_quaternion
+from timar_ros.stream.buffer import VoiceTrack, index_of
+from timar_ros.stream.ingest import VoiceIngest
+from timar_ros.stream.resample import SAMPLE_RATE_HZ
+
+_SECOND_NS = 1_000_000_000
+# The agent's voice may be replaced as long as it is not played: at most so far back from its end.
+_UNSETTLED = 70 * SAMPLE_RATE_HZ
+_FOREVER = 2**62
+
+
+@dataclasses.dataclass(frozen=True)
+class Voice:
+    """
+    One voice of a recording, as it sounded.
+
+    Attributes:
+        samples: float32 `[n]` at 16 kHz from the recording's begin to its end, 0 where nothing
+            is known.
+        is_present: bool `[n]`, False where nothing was recorded.
+    """
+
+    samples: np.ndarray
+    is_present: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """
+    A recorded conversation of one or two voices.
+
+    Attributes:
+        name: of the file or files.
+        deliveries: packets of each voice that is there, in the order of arrival.
+        begin_ns: stamp of the first sample of either voice.
+        length_s: from there to the end of the longer voice.
+        voices: 'user' and 'agent' as they sounded, from `begin_ns` on.
+        user_motion: stamps int64 `[F]` ns and frames float32 `[F, M]`; None if nobody watched.
+        notes: what was wrong with it, a sentence each.
+    """
+
+    name: str
+    deliveries: dict[str, list[Delivery]]
+    begin_ns: int
+    length_s: Fraction
+    voices: dict[str, Voice]
+    user_motion: tuple[np.ndarray, np.ndarray] | None
+    notes: tuple[str, ...] = ()
+
+
+def read_wav(path: pathlib.Path) -> tuple[np.ndarray, int]:
+    """
+    Read a wav of any rate and channel count.
+
+    Returns:
+        float32 `[n, channels]` in [-1, 1], n >= 1, and the rate in Hz.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no wav, holds no sound, or samples that are not finite.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no recording at {path}; give the path of a wav file')
+    try:
+        with warnings.catch_warnings():
+            # a file cut off in the middle is read as far as it goes
+            warnings.simplefilter('ignore', scipy.io.wavfile.WavFileWarning)
+            rate_hz, samples = scipy.io.wavfile.read(path)
+    # NOTE: scipy has no exception of its own for a file that is cut off or no wav at all.
+    except Exception as error:
+        raise ValueError(
+            f'{path}: expected a PCM or float wav, got a file that cannot be read as one '
+            f"({error}); convert it, e.g. 'ffmpeg -i IN -c:a pcm_s16le OUT.wav'"
+        ) from None
+    if not samples.size:
+        raise ValueError(f'{path}: expected sound, got 0 samples; record it again')
+    if samples.dtype == np.uint8:
+        samples = (samples.astype(np.float32) - 128) / 128
+    elif samples.dtype.kind == 'i':
+        samples = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
+    samples = samples.astype(np.float32, copy=False)
+    if not np.isfinite(samples).all():
+        raise ValueError(f'{path}: expected finite samples, got NaN or infinity; repair it')
+    return samples.reshape(len(samples), -1), int(rate_hz)
+
+
+def read_motion_frames(path: pathlib.Path, space: MotionSpace) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Read the user's head from a file of the layout of `motion.npz`, as the live node gets it.
+
+    Jaw y and z are neutral; of another motion space neck and jaw alone are taken.
+
+    Args:
+        path: npz with `motion [F, C]`, `names [C]` and `fps`, perhaps `stamp_s [F]`.
+        space: of the model.
+
+    Returns:
+        stamps int64 `[F]` ns and frames float32 `[F, M]`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such file, or not finite.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no motion at {path}; give an npz with motion, names and fps')
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            content = {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # whatever the bytes break in zipfile or numpy
+        raise ValueError(f'{path}: expected an npz, got {error}') from None
+    if not {'motion', 'names', 'fps'} <= set(content):
+        raise ValueError(
+            f'{path}: expected motion [F, C], names [C] and fps, got '
+            f'{", ".join(sorted(content)) or "nothing"}'
+        )
+    motion, names, fps = content['motion'], content['names'].tolist(), float(content['fps'])
+    stamp_s = content.get('stamp_s', np.arange(len(motion)) / fps)
+    if motion.ndim != 2 or motion.shape[1] != len(names) or len(stamp_s) != len(motion):
+        raise ValueError(
+            f'{path}: expected motion [F, {len(names)}], a column for each name, and stamp_s '
+            f'[F], got {list(motion.shape)} and {list(stamp_s.shape)}'
+        )
+    if not np.isfinite(motion).all() or not (np.diff(stamp_s) > 0).all():
+        raise ValueError(f'{path}: expected finite motion at rising stamp_s, got something else')
+    source = next((s for s in SPACES.values() if set(names) <= set(s.names)), None)
+    if source is None:
+        known = ' or '.join(SPACES)
+        raise ValueError(
+            f'{path}: its names, {", ".join(names[:3])} ..., are not those of {known}'
+        )
+    frames = np.tile(source.neutral, (len(motion), 1))
+    frames[:, [source.index(name) for name in names]] = motion
+    quaternions = neck_to_quaternion(frames[:, source.neck])
+    jaws = jaw_open_rad(source, frames)
+    converted = [
+        frame_to_motion(space, quaternion, jaw, source.expression_space, frame[source.expression])
+        for quaternion, jaw, frame in zip(quaternions, jaws, frames, strict=True)
+    ]
+    stamps = np.rint(stamp_s * _SECOND_NS).astype(np.int64)
+    return stamps, np.array(converted, np.float32).reshape(len(stamps), space.n_channels)
+
+
+def read_wavs(
+    user: pathlib.Path,
+    agent: pathlib.Path,
+    lead_ns: int,
+    turn_s: Fraction,
+    user_motion: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Recording:
+    """
+    Read a conversation from the wavs of its two voices, which start together at 0.
+
+    Args:
+        user: wav of the user's voice.
+        agent: wav of the agent's voice.
+        lead_ns: how far ahead the agent's voice is known.
+        turn_s: of the model; both voices are followed by silence up to the end of a turn.
+        user_motion: from `read_motion_frames`.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is no wav, empty or not finite.
+    """
+    sounds = {'user': read_wav(user), 'agent': read_wav(agent)}
+    lengths = {name: Fraction(len(x), rate) for name, (x, rate) in sounds.items()}
+    length_s = max(lengths.values())
+    shorter = min(lengths, key=lengths.get)
+    notes = []
+    if length_s - lengths[shorter] > 1:
+        notes.append(
+            f'the {shorter} is recorded for {float(lengths[shorter]):.1f} of '
+            f'{float(length_s):.1f} s; silence follows'
+        )
+    deliveries, voices = {}, {}
+    for name, (samples, rate_hz) in sounds.items():
+        padded = pad_voice(samples, rate_hz, -(-length_s // turn_s) * turn_s)
+        deliveries[name] = deliver_voice(name, padded, rate_hz, lead_ns)
+        heard = compose_voice(name, deliveries[name], 0, length_s)
+        n_recorded = round(lengths[name] * SAMPLE_RATE_HZ)
+        voices[name] = Voice(heard.samples, np.arange(len(heard.samples)) < n_recorded)
+    name = f'{pathlib.Path(user).name} and {pathlib.Path(agent).name}'
+    return Recording(name, deliveries, 0, length_s, voices, user_motion, tuple(notes))
+
+
+def compose_voice(
+    name: str, deliveries: list[Delivery], begin_ns: int, length_s: Fraction
+) -> Voice:
+    """
+    Put together what a voice sounded like, whatever was sent again, late or instead.
+
+    Args:
+        name: 'user' or 'agent'.
+        deliveries: in the order of arrival.
+        begin_ns: stamp of the first sample wanted.
+        length_s: how much is wanted.
+    """
+    first, n = index_of(begin_ns), round(length_s * SAMPLE_RATE_HZ)
+    voice = Voice(np.zeros(n, np.float32), np.zeros(n, bool))
+    track = VoiceTrack(max_span=_FOREVER)
+    ingest = VoiceIngest(name, track)
+    done = 0
+
+    def keep(until: int) -> int:
+        until = max(min(until, n), done)
+        heard = track.read(first + done, until - done)
+        voice.samples[done:until], voice.is_present[done:until] = heard
+        track.forget_before(first + until)
+        return until
+
+    for delivery in deliveries:
+        try:
+            ingest.push(delivery.packet, delivery.arrival_ns)
+        except ValueError:
+            continue  # told where the conversation refuses it
+        if track.end is not None and track.end - first - done > 2 * _UNSETTLED:
+            done = keep(track.end - first - _UNSETTLED)
+    keep(n)
+    return voice
