@@ -51,6 +51,28 @@ def test_attention_on_a_cache_equals_attention_at_once(n_ages, pieces):
     torch.testing.assert_close(torch.cat(outputs, 1), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize('n_ages', [0, 6])
+def test_wanted_tokens_are_those_of_all_tokens(n_ages):
+    block, x, wanted = _block(n_ages), _tokens(3), slice(1, 4)
+    everything = block(x, may_attend=turn_causal_mask(3, _L))
+
+    masked = block(x, may_attend=turn_causal_mask(3, _L), wanted=wanted)
+
+    torch.testing.assert_close(masked, everything[:, :, wanted], rtol=0, atol=1e-12)
+    torch.testing.assert_close(block(x, wanted=wanted), masked, rtol=0, atol=1e-12)
+
+
+def test_a_cache_gets_the_keys_of_all_tokens_whichever_are_wanted():
+    block, x = _block(), _tokens(2)
+    some, every = _cache(2), _cache(2)
+
+    block(x, some, wanted=slice(1, 2))
+    block(x, every)
+
+    assert torch.equal(some.keys, every.keys) and torch.equal(some.values, every.values)
+    assert not some.keys.isnan().any()
+
+
 def test_attention_equals_a_loop_over_queries():
     attention = Attention(_D, _H, 3).double().requires_grad_(False)
     attention.age_bias.normal_()

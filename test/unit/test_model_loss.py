@@ -10,7 +10,7 @@ import torch
 from timar_ros.config import PRESETS
 from timar_ros.model.diffusion import N_STEPS
 from timar_ros.model.timar import TIMAR, passes
-from timar_ros.model.turn import slots, stack_turns, turn_causal_mask
+from timar_ros.model.turn import stack_turns, turn_causal_mask
 
 
 def _turns(make_turns, model, n_turns=3, batch=2):
@@ -34,7 +34,7 @@ def test_the_loss_is_the_mean_over_masked_frames_each_taken_alone(make_model, ma
     timestep = torch.randint(N_STEPS, (R,), generator=rng)
     noise = torch.randn((R, M), generator=rng)
     mask = turn_causal_mask(N, model.config.tokens_per_turn)
-    z = model.encode(model.embed(turns), None, mask)[:, :, slots('agent_motion', T)]
+    z = model.encode(model.embed(turns), None, mask)
     rows = []
     for r in range(R):
         b, n, t = masked[r % len(masked)]
@@ -115,11 +115,10 @@ def test_windows_longer_than_the_model_learn_with_the_band_they_will_be_used_wit
     model = make_model(cache='banded', max_turns=3)
     turns = _turns(make_turns, model, n_turns=7, batch=1)
     # In one layer each turn sees 2 turns before; through 2 layers, 4: not the first two of 7.
-    agent = slots('agent_motion', 4)
     tokens = model.embed(turns).requires_grad_()
 
     context = model.encode(tokens, None, model._band(7))
-    context[:, 6, agent].square().sum().backward()
+    context[:, 6].square().sum().backward()
 
     reach = tokens.grad.abs().amax((0, 2, 3))
     assert (reach > 0).tolist() == [False, False, True, True, True, True, True]

@@ -119,6 +119,7 @@ class Attention(nn.Module):
         cache: TurnCache | None = None,
         layer: int = 0,
         may_attend: torch.Tensor | None = None,
+        wanted: slice = slice(None),
     ) -> torch.Tensor:
         """
         Attend from the turns in `x` to themselves and to the turns in the cache.
@@ -129,6 +130,10 @@ class Attention(nn.Module):
             layer: whose slots of the cache.
             may_attend: bool `[N·L, N·L]`; if given, one masked softmax over all tokens, without a
                 cache: the specification.
+            wanted: which tokens of each turn to answer for, all unless said.
+
+        Returns:
+            `[B, N, wanted, D]`.
         """
         B, N, L, D = x.shape
         qkv = self.qkv(x).view(B, N, L, 3, self.n_heads, -1).permute(3, 0, 4, 1, 2, 5)
@@ -136,7 +141,7 @@ class Attention(nn.Module):
         keys, values = keys.flatten(2, 3), values.flatten(2, 3)  # [B, H, N·L, K]
         if may_attend is not None:
             out = self._attend_masked(queries.flatten(2, 3), keys, values, may_attend, L)
-            return self.proj(out.transpose(1, 2).reshape(B, N, L, D))
+            return self.proj(out.transpose(1, 2).reshape(B, N, L, D)[:, :, wanted])
         if cache is not None:
             keys, values = cache.extend(layer, keys, values)
         n_past = keys.shape[2] - N * L
@@ -145,14 +150,14 @@ class Attention(nn.Module):
             end = n_past + (turn + 1) * L
             outputs.append(
                 F.scaled_dot_product_attention(
-                    queries[:, :, turn],
+                    queries[:, :, turn, wanted],
                     keys[:, :, :end],
                     values[:, :, :end],
                     attn_mask=self._bias(end, L),
                 )
             )
-        out = torch.stack(outputs, dim=1)  # [B, N, H, L, K]
-        return self.proj(out.transpose(2, 3).reshape(B, N, L, D))
+        out = torch.stack(outputs, dim=1)  # [B, N, H, wanted, K]
+        return self.proj(out.transpose(2, 3).reshape(B, N, -1, D))
 
     def _attend_masked(self, queries, keys, values, may_attend, n_tokens) -> torch.Tensor:
         scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5  # [B, H, W, W]
@@ -187,7 +192,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width, 4 * width)
 
-    def forward(self, x, cache=None, layer=0, may_attend=None) -> torch.Tensor:
-        """Transform `[B, N, L, D]`; arguments as of `Attention.forward`."""
-        x = x + self.attn(self.norm1(x), cache, layer, may_attend)
+    def forward(self, x, cache=None, layer=0, may_attend=None, wanted=slice(None)) -> torch.Tensor:
+        """Transform `[B, N, L, D]`; arguments and result as of `Attention.forward`."""
+        x = x[:, :, wanted] + self.attn(self.norm1(x), cache, layer, may_attend, wanted)
         return x + self.mlp(self.norm2(x))

@@ -199,7 +199,7 @@ class TIMAR(nn.Module):
         may_attend: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """
-        Run the transformer over turns.
+        Run the transformer over turns: what each frame of the agent's motion is drawn from.
 
         Args:
             tokens: from `embed`, `[B, N, L, D]`.
@@ -207,15 +207,18 @@ class TIMAR(nn.Module):
             may_attend: the specification's mask over these turns (`Attention.forward`).
 
         Returns:
-            context z `[B, N, L, D]`.
+            context z of the agent's frames, `[B, N, T, D]`.
         """
         _B, N, _L, _D = tokens.shape
+        agent = slots('agent_motion', self.config.frames_per_turn)
         first = cache.n_turns if cache is not None else 0
         x = self.z_proj_ln(tokens + self._positions(self.encoder_pos_embed_learned, first, N))
-        for layer, block in enumerate(self.encoder_blocks):
+        *blocks, last = self.encoder_blocks
+        for layer, block in enumerate(blocks):
             x = block(x, cache, layer, may_attend)
+        x = last(x, cache, len(blocks), may_attend, agent)  # nobody reads the other tokens
         positions = self._positions(self.diffusion_pos_embed_learned, first, N)
-        return self.encoder_norm(x) + positions
+        return self.encoder_norm(x) + positions[:, :, agent]
 
     def loss(
         self,
@@ -244,7 +247,7 @@ class TIMAR(nn.Module):
         if len(rows) == 0:
             raise ValueError('loss needs at least one agent frame that is not shown, got none')
         z = self.encode(self.embed(turns), None, self._band(N))
-        context = z[:, :, slots('agent_motion', T)].flatten(0, 2)[rows].repeat(repeat, 1)
+        context = z.flatten(0, 2)[rows].repeat(repeat, 1)
         target = self.normalise(turns.agent_motion).float().flatten(0, 2)[rows].repeat(repeat, 1)
         if channel_mask is None:
             valid = None
@@ -335,7 +338,6 @@ class TIMAR(nn.Module):
     ) -> torch.Tensor:
         """Draw frames pass by pass; `encode` gives the context of the open turns."""
         B, N, T, M = turns.agent_motion.shape
-        agent = slots('agent_motion', T)
         given = turns.is_shown[..., None]
         motion = torch.where(given, turns.agent_motion, 0.0).float()
         is_shown = turns.is_shown
@@ -345,9 +347,9 @@ class TIMAR(nn.Module):
             if sampling.cfg_scale != 1.0:
                 nobody = torch.zeros_like(turns.user_heard)
                 alone = dataclasses.replace(seen, user_heard=nobody, user_seen=nobody)
-                null = encode(alone)[:, :, agent][:, :, frames].flatten(0, 2)
+                null = encode(alone)[:, :, frames].flatten(0, 2)
             # The conditional pass comes last: its keys are what a commit keeps.
-            context = encode(seen)[:, :, agent][:, :, frames].flatten(0, 2)
+            context = encode(seen)[:, :, frames].flatten(0, 2)
             draws = noise[:, :, p, :, frames].permute(2, 0, 1, 3, 4).flatten(1, 3)  # [., R, M]
             drawn = self.diffloss.sample(
                 context, draws, sampling.steps, sampling.temperature, null, sampling.cfg_scale
