@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private ROS graph for a test, and in it a conversation node with somebody to talk to it."""
 
+import collections
 import os
+import threading
 import time
 
 import numpy as np
@@ -16,6 +18,7 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 
 from timar_ros.model.checkpoint import save_checkpoint  # noqa: E402
 from timar_ros.motion import get_space  # noqa: E402
@@ -26,12 +29,10 @@ from timar_ros.msg import (  # noqa: E402
     HeadMotionPlan,
 )
 from timar_ros.nodes.conversation import ConversationNode  # noqa: E402
-from timar_ros.nodes.convert import motion_from_msg, stamp_to_ns  # noqa: E402
+from timar_ros.nodes.convert import motion_from_msg, stamp_from_ns, stamp_to_ns  # noqa: E402
 from timar_ros.nodes.recording import Event, Voice, conversation_events  # noqa: E402
 
 RATE_HZ = 16000
-# Generous, so that a busy machine is no fault: plans may take 300 ms.
-PATIENT = {'hearing_delay_ms': 140, 'plan_latency_ms': 300, 'agent_lead_ms': 700, 'threads': 1}
 
 
 class Graph:
@@ -62,6 +63,10 @@ class Graph:
             self._executor.spin_once(timeout_sec=0.02)
         return True
 
+    def spin_once(self) -> None:
+        """Do what is ready, if anything is."""
+        self._executor.spin_once(timeout_sec=0)
+
     def spin_for(self, duration_s: float) -> None:
         """Spin for a while."""
         self.spin_until(lambda: False, duration_s)
@@ -76,10 +81,17 @@ class Graph:
 
 
 class Partner:
-    """The other end of a conversation node: it speaks to it and keeps what comes back."""
+    """
+    The other end of a conversation node: it speaks to it and keeps what comes back.
+
+    It is the graph's clock as well, and goes on only when the node has done all that was due: so
+    tests do not depend on how busy the machine is.
+    """
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self.time_ns = 1000 * 10**9
+        self.conversation = None
         self.plans, self.frames, self.states, self.diagnostics = [], [], [], []
         self.node = graph.node('partner')
         for cls, topic, kept in (
@@ -93,16 +105,89 @@ class Partner:
             voice: self.node.create_publisher(AudioChunk, f'{voice}/audio', 500)
             for voice in ('user', 'agent')
         }
+        self._clock_pub = self.node.create_publisher(Clock, '/clock', 10)
 
-    def meet(self, nodes_with: tuple[str, ...] = ('user', 'agent')) -> None:
-        """Wait until the conversation node hears and is heard."""
-        heard = [self.voices[voice] for voice in nodes_with]
+    def meet(self) -> None:
+        """Wait until the conversation node is active, hears and is heard; start the clock."""
+        publishers = [*self.voices.values(), self._clock_pub]
         assert self.graph.spin_until(
             lambda: (
-                all(pub.get_subscription_count() for pub in heard)
+                self.conversation.is_active
+                and all(publisher.get_subscription_count() for publisher in publishers)
                 and self.node.count_publishers('agent/motion_plan') > 0
             )
         )
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell the time and let the node do what is due."""
+        stamp = stamp_from_ns(self.time_ns)
+        clock = self.conversation.get_clock()
+        for _ in range(100):  # the clock's topic may lose messages
+            self._clock_pub.publish(Clock(clock=stamp))
+            if self.graph.spin_until(lambda: clock.now().nanoseconds == self.time_ns, 0.2):
+                break
+        assert self.graph.spin_until(self._is_done), f'nothing moves at {self.time_ns} ns'
+
+    def _is_done(self) -> bool:
+        """Whether the node has planned and shown what was due by now."""
+        node = self.conversation
+        if not node.is_active:
+            return True
+        if node._due_ns or node._next_moment_ns <= self.time_ns:
+            return False
+        if node._frames.next_ns(self.time_ns + 1) <= self.time_ns:
+            return False
+        is_idle = threading.Event()
+        node._worker.do(is_idle.set)
+        return is_idle.wait(20)
+
+    def next_turn_ns(self) -> int:
+        """Return a turn's start that leaves time to announce the agent's voice."""
+        turn_ns = 400_000_000
+        return -(-(self.time_ns + 900_000_000) // turn_ns) * turn_ns
+
+    def chunks(self, user=None, agent=None, start_ns: int = 0) -> list[Event]:
+        """Return the messages of two voices `[n]`, in the order of their times."""
+        voices = [v if v is None else Voice(v[:, None], RATE_HZ) for v in (user, agent)]
+        return list(conversation_events(*voices, start_ns, agent_lead_ms=400, turn_s=0.4))
+
+    def advance(self, duration_s: float, events=(), start_ns: int = 0) -> None:
+        """Let time pass; publish events at their times after `start_ns`."""
+        until_ns = self.time_ns + round(duration_s * 1e9)
+        events = collections.deque(events)
+        while self.time_ns < until_ns:
+            self.time_ns = min(self.time_ns + 20_000_000, until_ns)
+            is_spoken = False
+            while events and start_ns + events[0].at_ns <= self.time_ns:
+                event, is_spoken = events.popleft(), True
+                self.voices[event.topic.split('/')[0]].publish(event.msg)
+            if is_spoken:
+                for publisher in self.voices.values():
+                    publisher.wait_for_all_acked()
+            self.tell()
+        self._receive()
+
+    def _receive(self) -> None:
+        """Take all that the node has published."""
+        node, n_before = self.conversation, -1
+        for publisher in (node._plan_pub, node._motion_pub) if node.is_active else ():
+            publisher.wait_for_all_acked()
+        while n_before != len(self.plans) + len(self.frames):
+            n_before = len(self.plans) + len(self.frames)
+            for _ in range(50):
+                self.graph.spin_once()
+
+    def play(self, events: list[Event], start_ns: int) -> None:
+        """Publish each message at its time, as microphone and speaker do."""
+        end_ns = start_ns + events[-1].at_ns
+        self.advance((end_ns - self.time_ns) / 1e9, events, start_ns)
+
+    def converse(self, user=None, agent=None) -> int:
+        """Speak voices `[n]` from the next turn on; return when they began."""
+        start_ns = self.next_turn_ns()
+        self.play(self.chunks(user, agent, start_ns), start_ns)
+        return start_ns
 
     def value(self, key: str) -> str | None:
         """Return a value of the newest diagnostics."""
@@ -119,26 +204,6 @@ class Partner:
             f'{key} stayed at {self.value(key)}, expected at least {at_least}'
         )
         return float(self.value(key))
-
-    def now_ns(self) -> int:
-        """Return the time of the graph's clock."""
-        return self.node.get_clock().now().nanoseconds
-
-    def next_turn_ns(self, ahead_s: float = 0.9) -> int:
-        """Return a turn's start that leaves time to announce the agent's voice."""
-        turn_ns = 400_000_000
-        return -(-(self.now_ns() + round(ahead_s * 1e9)) // turn_ns) * turn_ns
-
-    def chunks(self, user=None, agent=None, start_ns: int = 0) -> list[Event]:
-        """Return the messages of two voices `[n]`, in the order of their times."""
-        voices = [v if v is None else Voice(v[:, None], RATE_HZ) for v in (user, agent)]
-        return list(conversation_events(*voices, start_ns, agent_lead_ms=PATIENT['agent_lead_ms']))
-
-    def play(self, events: list[Event], start_ns: int) -> None:
-        """Publish each message at its time, as microphone and speaker do."""
-        for event in events:
-            self.graph.spin_until(lambda: self.now_ns() >= start_ns + event.at_ns)  # noqa: B023
-            self.voices[event.topic.split('/')[0]].publish(event.msg)
 
     def stamps(self, frames=None) -> np.ndarray:
         """Return the stamps of frames received, ns."""
@@ -193,13 +258,15 @@ def checkpoint(make_model, tmp_path_factory):
 
 
 @pytest.fixture
-def start_conversation(graph, checkpoint):
+def start_conversation(graph, partner, checkpoint):
     """Return the maker of conversation nodes on tiny weights; parameters as keywords."""
 
     def start(**params) -> ConversationNode:
-        given = {'checkpoint': str(checkpoint), **PATIENT, **params}
+        given = {'checkpoint': str(checkpoint), 'threads': 1, 'use_sim_time': True, **params}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
-        return graph.add(ConversationNode(context=graph.context, parameter_overrides=overrides))
+        node = ConversationNode(context=graph.context, parameter_overrides=overrides)
+        partner.conversation = graph.add(node)
+        return node
 
     return start
 

@@ -142,7 +142,7 @@ class ConversationNode(LifecycleNode):
         self._worker = Worker(self._on_refused, self._on_fault)
         self._frames.clear()
         self._plans.clear()
-        self._next_moment_ns = self.schedule.next_moment(self._now_ns())
+        self._next_moment_ns = self.schedule.next_moment(self._now_ns() + 1)
         self._plan_timer = self.create_timer(1.0, self._on_plan_timer)
         self._frame_timer = self.create_timer(1 / self.schedule.config.fps, self._on_frame_timer)
         self._arm(self._plan_timer, self._next_moment_ns)
@@ -330,7 +330,7 @@ class ConversationNode(LifecycleNode):
         self._plans.clear()
         self._session.newest_moment_ns = self._due_ns = 0
         self._worker.do(functools.partial(self._session.jump, shown_ns))
-        self._next_moment_ns = self.schedule.next_moment(now_ns)
+        self._next_moment_ns = self.schedule.next_moment(now_ns + 1)
         self._arm(self._plan_timer, self._next_moment_ns)
         self._arm(self._frame_timer, now_ns)
 
