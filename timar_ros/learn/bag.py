@@ -32,6 +32,8 @@ AUDIO_TYPES = (
     'foxglove_msgs/msg/RawAudio',
 )
 AUDIO_INFO = 'audio_common_msgs/msg/AudioInfo'
+# What messages about sound and heads are made of.
+_COMMON = ('builtin_interfaces/', 'std_msgs/', 'geometry_msgs/')
 _IDL_SEPARATOR = '=' * 80 + '\n'
 
 # For bags that bring no definitions, as sqlite3 does on Humble. Two packages share the name
@@ -213,7 +215,11 @@ class Bag:
     def _typestore(self, connection: Connection):
         """Return the definitions that a connection's messages need, its own before ours."""
         typestore = get_typestore(Stores.EMPTY)
-        types = dict(get_typestore(Stores.ROS2_JAZZY).fielddefs)
+        types = {
+            name: fields
+            for name, fields in get_typestore(Stores.ROS2_JAZZY).fielddefs.items()
+            if name.startswith(_COMMON)
+        }
         name, definition = connection.msgtype, connection.msgdef
         if definition.format == MessageDefinitionFormat.MSG:
             types |= get_types_from_msg(definition.data, name)

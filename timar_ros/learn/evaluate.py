@@ -105,7 +105,7 @@ def answer(
         motion=motion,
         user_voice=voices.get('user', nobody),
         agent_voice=voices.get('agent', nobody),
-        user_neck=_user_neck(recording, model, start_ns, n_frames),
+        user_motion=_user_motion(recording, model, start_ns, n_frames),
     )
     happened = {
         'start_ns': start_ns,
@@ -115,15 +115,15 @@ def answer(
     return shown, happened
 
 
-def _user_neck(recording: Recording, model: TIMAR, start_ns: int, n_frames: int):
-    """Return the user's neck `[F, 3]` on the frames of the answer, None if nobody watched."""
+def _user_motion(recording: Recording, model: TIMAR, start_ns: int, n_frames: int):
+    """Return the user's head `[F, M]` on the frames of the answer, None if nobody watched."""
     if recording.user_motion is None:
         return None
     stamps, frames = recording.user_motion
     grid_s = np.arange(n_frames) / model.config.fps
     stamp_s = (stamps - start_ns) / _SECOND_NS
-    necks = frames[:, model.space.neck]
-    return np.stack([np.interp(grid_s, stamp_s, axis) for axis in necks.T], axis=1)
+    columns = [np.interp(grid_s, stamp_s, column) for column in frames.T]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def save_motion(path: pathlib.Path, answer: Answer, start_ns: int) -> None:

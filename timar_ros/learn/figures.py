@@ -78,7 +78,7 @@ GROUPS = {
                people='people settle', fooled_by='a frozen head'),
         Figure('lively_head_speed', '°/s', 'rms speed of the head while somebody speaks',
                people='32 °/s: one seated person', fooled_by='a wobble'),
-        Figure('liveliness_ratio', '', 'liveliness: the second over the first', 1, None,
+        Figure('liveliness_ratio', '', 'speed of the head: speech over silence', 1, None,
                'people settle when nobody speaks', 'a wobble driven by loudness'),
     ),
     'The mouth': (
@@ -90,9 +90,9 @@ GROUPS = {
                people='0.00: one speaker, motion capture', fooled_by='a mouth that opens wide'),
     ),
     'Answering the user': (
-        Figure('nods_per_minute', '1/min', 'nods of the head', 2, 13, _TRACKED,
+        Figure('nods_per_minute', '/min', 'nods of the head', 2, 13, _TRACKED,
                'trembling at 1 to 7 Hz'),
-        Figure('listening_nods_per_minute', '1/min', 'nods a minute of listening alone',
+        Figure('listening_nods_per_minute', '/min', 'nods a minute of listening alone',
                fooled_by='nodding all the time'),
         Figure('reaction_lag_s', 's', "how late the head moves after the user's loudness",
                fooled_by='chance, where the next line is small'),
@@ -102,7 +102,7 @@ GROUPS = {
                people='about 0.6 s', fooled_by='chance, where the next line is small'),
         Figure('mimicry_correlation', '', "how well it follows the user's head",
                fooled_by='periodic motion'),
-        Figure('blinks_per_minute', '1/min', 'blinks', 15, 20, 'adults in conversation',
+        Figure('blinks_per_minute', '/min', 'blinks', 15, 20, 'adults in conversation',
                'blinks at random'),
     ),
     'The recording': (
@@ -127,7 +127,7 @@ class Answer:
         first_frame: number of the first frame on the grid of turns.
         motion: float32 `[F, M]`.
         user_voice, agent_voice: float32 `[n]` at 16 kHz from the first frame on; empty = none.
-        user_neck: the user's neck `[F, 3]` on the same frames; None = nobody watched.
+        user_motion: float32 `[F, M]`, the user's head on the same frames; None = nobody watched.
     """
 
     space: MotionSpace
@@ -137,7 +137,7 @@ class Answer:
     motion: np.ndarray
     user_voice: np.ndarray
     agent_voice: np.ndarray
-    user_neck: np.ndarray | None = None
+    user_motion: np.ndarray | None = None
 
     @property
     def neck(self) -> np.ndarray:
@@ -169,7 +169,7 @@ def compute_figures(answer: Answer) -> tuple[dict[str, float | None], dict[str, 
     values: dict[str, float | None] = dict.fromkeys(figure.name for figure in FIGURES)
     if len(answer.motion) < _SHORTEST_S * answer.fps:
         return values, dict.fromkeys(values, f'the recording is shorter than {_SHORTEST_S:g} s')
-    reasons: dict[str, str] = collections.defaultdict(lambda: 'does not apply here')
+    reasons: dict[str, str] = collections.defaultdict(lambda: 'none of it in this recording')
 
     def measure(names: str, formula: Callable[[], tuple[float, ...]]) -> None:
         """Take what a formula says, or the reason why it refuses."""
@@ -200,7 +200,7 @@ def compute_figures(answer: Answer) -> tuple[dict[str, float | None], dict[str, 
         measure('mouth_rest_ratio', lambda: (behaviour.mouth_rest_ratio(answer.jaw, agent),))
     if user.any():
         measure('reaction_lag_s reaction_correlation', lambda: _reaction(answer))
-    if answer.user_neck is not None:
+    if answer.user_motion is not None:
         measure('mimicry_lag_s mimicry_correlation', lambda: _mimicry(answer))
     if 'eyeBlinkLeft' in answer.space.names:
         closed = answer.motion[:, answer.space.index('eyeBlinkLeft')]
@@ -246,6 +246,7 @@ def _reaction(answer: Answer) -> tuple[float, float]:
 
 
 def _mimicry(answer: Answer) -> tuple[float, float]:
-    speeds = (behaviour.head_speed(neck, answer.fps) for neck in (answer.neck, answer.user_neck))
+    user_neck = answer.user_motion[:, answer.space.neck]
+    speeds = (behaviour.head_speed(neck, answer.fps) for neck in (answer.neck, user_neck))
     lag = behaviour.cross_lag(*speeds, answer.fps, -2.0, 2.0)
     return lag.lag_s if lag.correlation else float('nan'), lag.correlation

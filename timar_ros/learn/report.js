@@ -24,7 +24,7 @@ function channels(packed) {
   return values;
 }
 const C = channels(D.motion);
-const U = D.user_neck ? channels(D.user_neck) : null;
+const U = D.user ? channels(D.user) : null;
 const envelope = { user: bytes(D.envelope.user), agent: bytes(D.envelope.agent) };
 const duration = D.duration;
 let now = 0, playing = false, span = Math.min(20, duration), sound = null;
@@ -148,7 +148,7 @@ const SPEED_RANGE = [0, Math.max(extent(['speed'], 10)[1], 60)];
 function detail() {
   const canvas = $('detail'), { g, w, h } = surface(canvas), { from, to } = view();
   const x = t => LEFT + (w - LEFT - RIGHT) * (t - from) / (to - from);
-  const foot = 24, gap = 20;
+  const foot = 24, gap = 25;
   const heights = [0.2, 0.34, 0.23, 0.23].map(share => share * (h - foot - 4 * gap));
   let top = gap;
   const boxes = heights.map(height => { const box = { top, height, bottom: top + height }; top += height + gap; return box; });
@@ -194,7 +194,7 @@ function detail() {
   for (let t = Math.ceil(from / step) * step; t <= to + 1e-9; t += step) {
     g.fillText(duration > 90 ? shown(t).replace('.0', '') : `${+t.toFixed(3)} s`, x(t), h - foot + 6);
   }
-  g.fillStyle = INK; g.fillRect(x(now) - 0.75, gap - 4, 1.5, h - foot - gap + 4);
+  g.fillStyle = INK; g.fillRect(x(now) - 0.75, gap, 1.5, h - foot - gap);
   const i = frameAt(now), value = (box, color, text, row) => {
     g.textAlign = 'right'; g.textBaseline = 'bottom'; g.fillStyle = color; g.fillText(text, w - RIGHT - 78 * row, box.top - 4);
   };

@@ -18,6 +18,7 @@ import soxr
 
 from timar_ros.learn import behaviour
 from timar_ros.learn.figures import GROUPS, Answer, Figure
+from timar_ros.motion import MotionSpace, jaw_open_rad
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -26,6 +27,7 @@ _ENVELOPE_HZ = 50
 _SOUND_HZ = ((150.0, 16000), (1200.0, 8000))
 _QUIETEST_DB = -50.0
 _MU = 255.0
+_AXES = ('pitch', 'yaw', 'roll')
 
 
 def write_report(
@@ -66,18 +68,11 @@ def write_report(
 def _data(answer: Answer) -> dict:
     """Return what the scripts draw."""
     n, fps = len(answer.motion), answer.fps
-    pitch_yaw_roll = np.rad2deg(answer.neck)
     speed = np.zeros(n)
     if n >= 32:
         speed[1:] = behaviour.head_speed(answer.neck, fps)
-    columns = dict(zip(('pitch', 'yaw', 'roll'), pitch_yaw_roll.T, strict=True))
-    columns |= {'jaw': np.rad2deg(answer.jaw), 'speed': speed}
-    if answer.space.expression_space == 'arkit52':
-        names = answer.space.names[answer.space.expression]
-        columns |= dict(zip(names, answer.motion[:, answer.space.expression].T, strict=True))
-    user = None
-    if answer.user_neck is not None:
-        user = _pack(dict(zip(('pitch', 'yaw', 'roll'), np.rad2deg(answer.user_neck).T)))  # noqa: B905
+    columns = _head(answer.space, answer.motion) | {'speed': speed}
+    user = answer.user_motion
     voices = {'user': answer.user_voice, 'agent': answer.agent_voice}
     duration_s = n / fps
     speech = {name: _runs(answer.activity(x), fps) for name, x in voices.items()}
@@ -86,12 +81,22 @@ def _data(answer: Answer) -> dict:
         'duration': duration_s,
         'begin': min((runs[0][0] for runs in speech.values() if runs), default=0.0),
         'motion': _pack(columns),
-        'user_neck': user,
+        'user': None if user is None else _pack(_head(answer.space, user)),
         'envelope': {'rate': _ENVELOPE_HZ} | {k: _envelope(x) for k, x in voices.items()},
         'speech': speech,
         'audio': _audio(voices, duration_s),
-        'spectra': _spectra(pitch_yaw_roll, fps),
+        'spectra': _spectra(np.rad2deg(answer.neck), fps),
     }
+
+
+def _head(space: MotionSpace, motion: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what can be drawn of a head: angles in degrees, ARKit blendshapes where there are."""
+    columns = dict(zip(_AXES, np.rad2deg(motion[:, space.neck]).T, strict=True))
+    columns['jaw'] = np.rad2deg(jaw_open_rad(space, motion))
+    if space.expression_space == 'arkit52':
+        names = space.names[space.expression]
+        columns |= dict(zip(names, motion[:, space.expression].T, strict=True))
+    return columns
 
 
 def _pack(columns: dict[str, np.ndarray]) -> dict:
@@ -137,8 +142,7 @@ def _spectra(degrees: np.ndarray, fps: int) -> dict | None:
         degrees, fps, nperseg=min(8 * fps, len(degrees)), detrend='linear', axis=0
     )
     return {'frequency': _rounded(frequency[1:])} | {
-        name: _rounded(axis)
-        for name, axis in zip(('pitch', 'yaw', 'roll'), power[1:].T, strict=True)
+        name: _rounded(axis) for name, axis in zip(_AXES, power[1:].T, strict=True)
     }
 
 

@@ -48,10 +48,15 @@ function bust(g, cx, cy, size, pose, face, color, isKnown) {
   g.lineTo(throat[0] + 0.4 * size, throat[1]); g.lineTo(cx + 0.4 * size, cy + 1.3 * size);
   g.quadraticCurveTo(cx, cy + 1.5 * size, cx - 0.4 * size, cy + 1.3 * size); g.fill();
 
-  const jaw = face.jaw, drop = 0.55 * Math.sin(jaw);
+  const drop = 0.55 * Math.sin(face.jaw * RAD);
+  const skull = [[0, 0.18, -0.05], [0.8, 0.86, 0.88]], chin = [[0, -0.42 - 0.7 * drop, 0.12], [0.6, 0.6, 0.68]];
+  const on = (x, y, out = 0) => {  // the point of the face in front of (x, y)
+    const z = [skull, chin].map(([c, a]) => c[2] + a[2] * Math.sqrt(Math.max(1 - ((x - c[0]) / a[0]) ** 2 - ((y - c[1]) / a[1]) ** 2, 0)));
+    return [x, y, Math.max(...z) + out];
+  };
   const parts = [
     () => ellipsoid([-0.8, 0.02, -0.08], [0.1, 0.2, 0.13]), () => ellipsoid([0.8, 0.02, -0.08], [0.1, 0.2, 0.13]),
-    () => ellipsoid([0, 0.18, -0.05], [0.8, 0.86, 0.88]), () => ellipsoid([0, -0.42 - 0.7 * drop, 0.12], [0.6, 0.6, 0.68])];
+    () => ellipsoid(...skull), () => ellipsoid(...chin)];
   g.fillStyle = skin; g.strokeStyle = edge; g.lineWidth = 3;
   for (const part of parts) { part(); g.stroke(); }
   for (const part of parts) { part(); g.fill(); }
@@ -65,20 +70,20 @@ function bust(g, cx, cy, size, pose, face, color, isKnown) {
     const lid = [];
     for (let i = 0; i < 14; i++) {
       const angle = 2 * Math.PI * i / 14, x = 0.17 * Math.cos(angle), y = 0.085 * open * Math.sin(angle);
-      lid.push([ex + x, ey + y, 0.83 - 0.6 * x * x - 0.12 * Math.abs(ex + x)]);
+      lid.push(on(ex + x, ey + y));
     }
     g.fillStyle = '#fff'; smooth(lid); g.fill();
     const look = [of('eyeLookOut') * side - of('eyeLookIn') * side, of('eyeLookUp') - of('eyeLookDown')];
-    const pupil = flat(turned([ex + 0.08 * look[0], ey + 0.05 * look[1], 0.83]));
+    const pupil = flat(turned(on(ex + 0.08 * look[0], ey + 0.05 * look[1])));
     g.save(); g.clip(); g.fillStyle = dark; g.beginPath(); g.arc(...pupil, 0.078 * size, 0, 2 * Math.PI); g.fill(); g.restore();
     g.strokeStyle = dark; g.lineWidth = 0.03 * size; smooth(lid); g.stroke();
     const inner = 0.15 * (face.browInnerUp || 0) - 0.12 * of('browDown'), outer = 0.15 * of('browOuterUp') - 0.08 * of('browDown');
     g.lineWidth = 0.06 * size;
-    path([[0.14 * side, 0.38 + inner, 0.86], [0.31 * side, 0.43 + (inner + outer) / 2, 0.82], [0.49 * side, 0.37 + outer, 0.7]], false);
+    path([on(0.14 * side, 0.38 + inner, 0.03), on(0.31 * side, 0.43 + (inner + outer) / 2, 0.03), on(0.48 * side, 0.37 + outer, 0.02)], false);
     g.stroke();
   }
   g.strokeStyle = edge; g.lineWidth = 0.045 * size;
-  path([[0.03, 0.14, 0.88], [0.06, -0.1, 1.04], [0.11, -0.2, 0.98], [0, -0.24, 1.06], [-0.1, -0.2, 0.97]], false); g.stroke();
+  path([on(0, 0.14, 0.04), on(0, -0.14, 0.2), on(0.11, -0.2, 0.06), on(0, -0.24, 0.14), on(-0.11, -0.2, 0.06)], false); g.stroke();
 
   const of = key => face[key] || 0, both = key => (of(key + 'Left') + of(key + 'Right')) / 2;
   const round = clamp(of('mouthPucker') + of('mouthFunnel'), 0, 1);
@@ -86,28 +91,29 @@ function bust(g, cx, cy, size, pose, face, color, isKnown) {
   const corner = 0.12 * both('mouthSmile') - 0.12 * both('mouthFrown'), top = 0.04 + 0.08 * both('mouthUpperUp') + 0.03 * of('mouthFunnel');
   const closed = clamp(1 - of('mouthClose') / Math.max(of('jawOpen'), 1e-3), 0, 1);
   const gape = drop * closed * 0.9, under = 0.05 + 0.1 * both('mouthLowerDown') + 0.03 * of('mouthFunnel');
-  const my = -0.46, mz = 0.83 + 0.12 * round, thin = 1 - 0.6 * Math.max(of('mouthRollUpper'), of('mouthRollLower'), both('mouthPress'));
-  const lips = [[-wide, my + corner - gape * 0.4, mz - 0.16], [-wide * 0.5, my + top * thin, mz - 0.02], [0, my + top * thin * 0.85, mz + 0.02], [wide * 0.5, my + top * thin, mz - 0.02],
-    [wide, my + corner - gape * 0.4, mz - 0.16], [wide * 0.5, my - under * thin - gape, mz - 0.04], [0, my - under * thin * 1.15 - gape, mz], [-wide * 0.5, my - under * thin - gape, mz - 0.04]];
+  const my = -0.46, pout = 0.1 * round, thin = 1 - 0.6 * Math.max(of('mouthRollUpper'), of('mouthRollLower'), both('mouthPress'));
+  const lip = (x, y) => on(x, y, 0.02 + pout * (1 - Math.abs(x) / wide));
+  const lips = [lip(-wide, my + corner - gape * 0.4), lip(-wide * 0.5, my + top * thin), lip(0, my + top * thin * 0.85), lip(wide * 0.5, my + top * thin),
+    lip(wide, my + corner - gape * 0.4), lip(wide * 0.5, my - under * thin - gape), lip(0, my - under * thin * 1.15 - gape), lip(-wide * 0.5, my - under * thin - gape)];
   g.fillStyle = isKnown ? '#c9796b' : '#b7bcc4'; smooth(lips); g.fill();
   if (gape + 0.08 * both('mouthLowerDown') + 0.06 * both('mouthUpperUp') > 0.012) {
     const w = wide * 0.78, up = 0.07 * both('mouthUpperUp'), down = gape + 0.08 * both('mouthLowerDown');
     g.fillStyle = '#4a1f22';
-    smooth([[-w, my + corner - gape * 0.42, mz - 0.1], [-w * 0.5, my + up, mz], [w * 0.5, my + up, mz], [w, my + corner - gape * 0.42, mz - 0.1], [w * 0.5, my - down, mz], [-w * 0.5, my - down, mz]]);
+    smooth([lip(-w, my + corner - gape * 0.42), lip(-w * 0.5, my + up), lip(w * 0.5, my + up), lip(w, my + corner - gape * 0.42), lip(w * 0.5, my - down), lip(-w * 0.5, my - down)]);
     g.fill();
   }
 }
 const RAD = Math.PI / 180;
 function heads() {
   const { g, w, h } = surface($('heads')), i = frameAt(now), size = Math.min(h / 4.1, w / 8.2);
-  const face = { jaw: C.jaw[i] * RAD };
-  for (const name in C) face[name] = C[name][i];
   const people = [
-    ['user', w * 0.27, USER, U ? [U.pitch[i] * RAD, U.yaw[i] * RAD, U.roll[i] * RAD] : [0, 0, 0], { jaw: 0 }, !!U, U ? 'user' : 'user (head not recorded)'],
-    ['agent', w * 0.73, AGENT, [C.pitch[i] * RAD, C.yaw[i] * RAD, C.roll[i] * RAD], face, true, 'robot']];
-  for (const [voice, cx, color, pose, features, isKnown, label] of people) {
+    ['user', w * 0.27, USER, U, U ? 'user' : 'user (head not recorded)'],
+    ['agent', w * 0.73, AGENT, C, 'robot']];
+  for (const [voice, cx, color, head, label] of people) {
+    const face = { pitch: 0, yaw: 0, roll: 0, jaw: 0 };
+    for (const name in head) face[name] = head[name][i];
     g.save(); g.beginPath(); g.rect(cx - w / 4, 0, w / 2, h); g.clip();
-    bust(g, cx, h * 0.44, size, pose, features, color, isKnown);
+    bust(g, cx, h * 0.44, size, [face.pitch * RAD, face.yaw * RAD, face.roll * RAD], face, color, !!head);
     g.restore();
     const level = loudness(voice, now), isLoud = speaks(voice, now);
     g.font = '600 13px system-ui, "Segoe UI", "Liberation Sans", sans-serif';
