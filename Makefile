@@ -78,7 +78,8 @@ check: install/.built
 	@echo '== ruff'
 	@$(VENV)/bin/ruff format --check && $(VENV)/bin/ruff check
 	@echo '== the fast tests'
-	@source ./env.sh && python -m pytest -q test/test_layers.py test/unit test/streaming
+	@source ./env.sh && OMP_NUM_THREADS=1 python -m pytest -q --numprocesses auto --dist loadfile \
+	  test/test_layers.py test/unit test/streaming
 
 bench: install/.built
 	@source ./env.sh && python -m timar_ros.benchmark $(ARGS)
