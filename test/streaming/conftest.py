@@ -45,9 +45,12 @@ def _ingest(role='user', **options):
     return VoiceIngest(role, VoiceTrack(), **options)
 
 
-def _push_all(ingest, packets):
+def _push_all(ingest, packets, lead_ms=None):
     for packet in packets:
-        ingest.push(packet, _arrival_of(packet))
+        if lead_ms is None:
+            ingest.push(packet, _arrival_of(packet))
+        else:
+            ingest.push(packet, packet.stamp_ns - lead_ms * 1_000_000)
 
 
 def _read_all(ingest):
@@ -66,8 +69,8 @@ def audio():
 
     noise(n, channels, seed) -> samples; packets(samples, chunk, ...) -> a clean stream from a
     fixed moment on; change(packet, field=value) -> another packet; arrival_of(packet) -> ns,
-    without delay; ingest(role) with a track of its own; push_all(ingest, packets) in order and on
-    time; read_all(ingest) -> samples and presence of all that is on its track; counted(ingest) ->
+    without delay; ingest(role) with a track of its own; push_all(ingest, packets, lead_ms) in order
+    and on time, or announced so long ahead; read_all(ingest) -> samples and presence of all that is on its track; counted(ingest) ->
     its counters other than zero.
     """
     return SimpleNamespace(

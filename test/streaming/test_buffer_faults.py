@@ -213,7 +213,7 @@ def test_the_agents_holes_are_normal_and_nothing_is_lost(audio):
     )
     ingest = audio.ingest('agent')
 
-    audio.push_all(ingest, first + second)
+    audio.push_all(ingest, first + second, lead_ms=400)
 
     assert_array_equal(ingest.track.read(BEGIN, 1_600)[0], audio.noise(1_600)[:, 0])
     assert_array_equal(

@@ -19,7 +19,8 @@ def test_a_clean_stream_arrives_sample_by_sample(audio, role, is_counted, chunk)
     samples = audio.noise(48_000)
     ingest = audio.ingest(role)
 
-    audio.push_all(ingest, audio.packets(samples, chunk, is_counted=is_counted))
+    packets = audio.packets(samples, chunk, is_counted=is_counted)
+    audio.push_all(ingest, packets, lead_ms=400 if role == 'agent' else None)
     heard, is_present = audio.read_all(ingest)
 
     assert ingest.track.begin == BEGIN
@@ -157,3 +158,26 @@ def test_unstamped_packets_after_a_pause_begin_anew(audio):
 
     assert ingest.track.end == BEGIN + 80_000
     assert not ingest.track.read(BEGIN, 80_000 - 320)[1].any()
+
+
+def test_what_another_publisher_sent_meanwhile_is_not_lost(audio):
+    samples = audio.noise(32_000)
+    slow = audio.packets(samples, 320)
+    fast = audio.packets(audio.noise(48_000), 960, 48_000, BEGIN_NS + 500 * MS)
+    ingest = audio.ingest()
+
+    audio.push_all(ingest, slow[:25] + fast + slow[75:])
+
+    assert audio.counted(ingest) == {'samples': 32_000, 'rate_changes': 1}
+
+
+def test_a_voice_announced_after_it_should_have_sounded_is_counted(audio):
+    ingest = audio.ingest('agent')
+    early, half, late = audio.packets(audio.noise(960), 320)
+
+    ingest.push(early, BEGIN_NS - 400 * MS)
+    ingest.push(half, BEGIN_NS + 30 * MS)
+    ingest.push(late, BEGIN_NS + 90 * MS)
+
+    assert audio.counted(ingest) == {'samples': 960, 'late_samples': 160 + 320}
+    assert any('announced before it sounds' in text for text in ingest.take_warnings())

@@ -20,7 +20,7 @@ from timar_ros.stream.timebase import Claim, Run, best_run
 COUNTERS = (
     'samples',  # taken, at 16 kHz; each counter of samples is
     'lost_samples',  # holes in the user's audio; goes down when a late packet fills one
-    'late_samples',  # those late ones
+    'late_samples',  # those late ones; of the agent, what came after it should have sounded
     'repeated_samples',  # came again, heard once
     'overlapped_samples',  # written by two publishers; the last one holds
     'doubted',  # packets whose stamp is off by more than the tolerance, placed by their count
@@ -166,6 +166,8 @@ class VoiceIngest:
         position = run.position_of(claim)
         start, end = run.index_of(position), run.index_of(position + len(mono))
         self._note(run, position, start, end)
+        if self._role == 'agent' and is_stamped:
+            self._check_lead(start, end, arrival)
         sent_ns = packet.sent_ns if packet.sent_ns is not None else arrival_ns
         # the user's audio is captured, not revised: the order of arrival is all there is
         self._write(run, position, mono, arrival_ns if self._role == 'user' else sent_ns)
@@ -298,8 +300,8 @@ class VoiceIngest:
             return
         if self._role == 'agent':
             return
-        if position > run.next_position:
-            self._lose(start - run.index_of(run.next_position))
+        if position > run.next_position and start > self._end:  # what others sent is not lost
+            self._lose(start - self._end)
         elif not is_next:
             self._counters['repeated_samples'] += n_present
         if end <= self._end:
@@ -307,6 +309,16 @@ class VoiceIngest:
             self._counters['late_samples'] += n_filled
             if position >= 0:  # what is older than the run was never missed
                 self._counters['lost_samples'] -= min(n_filled, self._counters['lost_samples'])
+
+    def _check_lead(self, start: int, end: int, arrival: int) -> None:
+        """Count what the agent should have said already when it was announced."""
+        n_late = min(max(arrival - start, 0), end - start)
+        self._counters['late_samples'] += n_late
+        if n_late:
+            self._warn(
+                "the robot's voice should be announced before it sounds, got it afterwards; "
+                'lips cannot be in time'
+            )
 
     def _write(self, run: Run, position: int, mono: np.ndarray, sent_ns: int) -> None:
         if run.rate_hz == SAMPLE_RATE_HZ:
