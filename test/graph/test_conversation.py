@@ -2,8 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The conversation node on a real graph answers as the conversation does offline."""
 
+import pathlib
+
 import numpy as np
 import pytest
+from scipy.io import wavfile
+import soxr
 
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.msg import ConversationState, HeadMotion
@@ -14,6 +18,7 @@ from timar_ros.stream.conversation import Conversation
 pytestmark = pytest.mark.graph
 
 FRAME_NS = 40_000_000
+DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
 
 
 def plan_offline(checkpoint, node, events, start_ns, stop_ns, user_frames=()):
@@ -167,20 +172,23 @@ def test_the_users_head_is_seen(start_conversation, partner, make_voice, checkpo
     assert np.abs(received - as_received(space, unseen[2])).max() > 1e-3
 
 
-def test_who_speaks_shows_in_the_state(start_conversation, partner, make_voice):
+def test_who_speaks_shows_in_the_state(start_conversation, partner):
     start_conversation()
     partner.meet()
+    rate_hz, speech = wavfile.read(DEMO / 'user.wav')
+    speech = soxr.resample(speech[5 * rate_hz : 7 * rate_hz] / 32768, rate_hz, 16000)
 
-    def states_now():
+    def state_now():
         partner.states.clear()
         assert partner.graph.spin_until(lambda: len(partner.states) >= 3)
         return partner.states[-1]
 
-    partner.converse(make_voice(0.8), np.zeros(8000, np.float32))
-    during = states_now()
-    partner.advance(1.0)
-    after = states_now()
+    partner.converse(speech.astype(np.float32), np.zeros(32000, np.float32))
+    during = state_now()
+    partner.advance(0.6)
+    after = state_now()
 
     assert (during.state, after.state) == (ConversationState.USER, ConversationState.SILENCE)
-    assert during.user_level_db > -30
+    assert (during.user_speech > 0.3, after.user_speech < 0.3) == (True, True)
+    assert during.user_level_db > -40
     assert (during.agent_level_db, after.user_level_db) == (-120, -120)

@@ -2,22 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of the conversation node that need no graph: its worker, its frames, its health."""
 
+import pathlib
 import threading
 
 from builtin_interfaces.msg import Time
 import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from timar_ros.motion import get_space
 from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import message_class
-from timar_ros.nodes.loudness import Loudness, speech_probability
 from timar_ros.nodes.playout import FrameQueue, JumpGlide
+from timar_ros.nodes.speaking import Speaking
 from timar_ros.nodes.warnings import Warnings
 from timar_ros.nodes.worker import Worker
 from timar_ros.stream.audio import AudioPacket
+from timar_ros.stream.vad import SpeechDetector
 
 FRAME_NS = 40_000_000
+DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
 
 
 @pytest.fixture
@@ -181,16 +185,35 @@ def test_message_types_that_cannot_be_are_refused(name, message):
         message_class(name)
 
 
-def test_loudness_is_that_of_the_last_200_ms_by_stamps():
-    loudness = Loudness()
+def test_the_level_is_that_of_the_last_200_ms_by_stamps():
+    speaking = Speaking('user', None)
     tone = np.full((16000, 1), 0.1, np.float32)  # -20 dB of full scale
-    loudness.push(AudioPacket(10**9, 0, None, 16000, tone), 2 * 10**9)
+    speaking.push(AudioPacket(10**9, 0, None, 16000, tone), 2 * 10**9)
 
-    levels = [loudness.level_db(round(s * 1e9)) for s in (0.9, 1.5, 2.1, 2.5)]
+    states = [speaking.at(round(s * 1e9)) for s in (0.9, 1.5, 2.1, 2.5)]
 
-    np.testing.assert_allclose(levels, [-120, -20, -20, -120], atol=0.01)
-    assert speech_probability(-20) > 0.99
-    assert speech_probability(-120) < 0.01
+    np.testing.assert_allclose([s.level_db for s in states], [-120, -20, -20, -120], atol=0.01)
+    assert [s.is_speaking for s in states] == [False, True, True, False]
+
+
+def test_speech_is_told_from_noise_and_silence_as_it_comes():
+    rate_hz, voice = wavfile.read(DEMO / 'user.wav')
+    voice = voice[4 * rate_hz : 10 * rate_hz, None] / np.float32(32768)  # speaks from 0.6 to 4.9 s
+    noise = 0.05 * np.random.default_rng(0).standard_normal(voice.shape).astype(np.float32)
+    speaking = {name: Speaking('user', SpeechDetector()) for name in ('voice', 'noise')}
+
+    told = {name: [] for name in speaking}
+    for i in range(59):  # a tenth of a second at a time, as it comes
+        first, stamp_ns = i * rate_hz // 10, 10**9 + i * 10**8
+        for name, samples in (('voice', voice), ('noise', noise)):
+            piece = samples[first : first + rate_hz // 10]
+            speaking[name].push(AudioPacket(stamp_ns, first, None, rate_hz, piece), stamp_ns)
+            told[name].append(speaking[name].at(stamp_ns + 10**8).is_speaking)
+
+    assert not any(told['noise'])
+    assert not any(told['voice'][:5])
+    assert sum(told['voice'][10:45]) > 28
+    assert not any(told['voice'][55:])
 
 
 def test_the_same_warning_with_other_numbers_is_told_once():

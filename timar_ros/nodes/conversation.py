@@ -24,10 +24,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool, Trigger
 
 from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan, HeadStyle
+from timar_ros.nodes import loading
 from timar_ros.nodes.convert import stamp_to_ns, state_to_msg
 from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import VoiceSubscription
-from timar_ros.nodes.loading import ConversationParams, begin_conversation, load_model
 from timar_ros.nodes.params import declare
 from timar_ros.nodes.playout import FrameQueue
 from timar_ros.nodes.session import Session
@@ -50,6 +50,8 @@ class ConversationNode(LifecycleNode):
 
     Attributes:
         schedule: of the conversation, None before the first activation.
+        is_starting: it is about to activate by itself.
+        is_active: it listens and plans.
     """
 
     def __init__(self, **node_options):
@@ -57,7 +59,7 @@ class ConversationNode(LifecycleNode):
         self._refusal = ''
         self._params = None
         try:
-            self._params = declare(self, ConversationParams, self._on_params)
+            self._params = declare(self, loading.ConversationParams, self._on_params)
         except ValueError as error:
             self._refusal = str(error)
         self.schedule = self._model = self._worker = self._session = None
@@ -83,15 +85,8 @@ class ConversationNode(LifecycleNode):
         if self._refusal or self._params.activate_on_start:
             self._start_timer = self.create_timer(0.0, self._on_start, clock=self._steady)
 
-    @property
-    def is_starting(self) -> bool:
-        """Whether it is about to activate by itself."""
-        return self._start_timer is not None
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it listens and plans."""
-        return self._worker is not None
+    is_starting = property(lambda self: self._start_timer is not None)
+    is_active = property(lambda self: self._worker is not None)
 
     # Life cycle
 
@@ -100,7 +95,8 @@ class ConversationNode(LifecycleNode):
         try:
             if self._refusal:
                 raise ValueError(self._refusal)
-            self._model = load_model(self._params)
+            self._model = loading.load_model(self._params)
+            self._detector = loading.load_detector(self.get_logger())
             for voice in VOICES:
                 self._voices[voice] = VoiceSubscription(
                     self,
@@ -134,11 +130,10 @@ class ConversationNode(LifecycleNode):
     def on_activate(self, state):
         """Begin a new conversation."""
         params = self._params
-        conversation = begin_conversation(self._model, params)
+        conversation = loading.begin_conversation(self._model, params)
         self.schedule = conversation.schedule
-        self._session = Session(
-            conversation, params.frame_id, self._now_ns, self._publish_plan, self._warn
-        )
+        outlets = (self._now_ns, self._publish_plan, self._warn)
+        self._session = Session(conversation, self._detector, params.frame_id, *outlets)
         self._worker = Worker(self._on_refused, self._on_fault)
         self._frames.clear()
         self._plans.clear()
@@ -238,11 +233,10 @@ class ConversationNode(LifecycleNode):
                 'these weights have no control of style; agent/style is ignored'
             )
 
-    def _on_params(self, params: ConversationParams) -> None:
+    def _on_params(self, params: loading.ConversationParams) -> None:
         self._params = params
         if self._worker is not None:
-            sampling = params.sampling_config()
-            self._worker.do(functools.partial(self._session.set_sampling, sampling))
+            self._worker.do(lambda: self._session.set_sampling(params.sampling_config()))
 
     def _on_enable(self, request, response):
         word = 'enabled' if request.data else 'disabled: gliding to rest'

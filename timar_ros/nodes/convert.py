@@ -184,7 +184,7 @@ def state_to_msg(now_ns: int, user, agent) -> ConversationState:
 
     Args:
         now_ns: the moment.
-        user: has level_db, probability and is_speaking, as `session.VoiceState`.
+        user: has level_db, probability and is_speaking, as `speaking.VoiceState`.
         agent: likewise.
     """
     state = ConversationState.USER * user.is_speaking + ConversationState.AGENT * agent.is_speaking

@@ -19,6 +19,7 @@ from timar_ros.model.timar import TIMAR
 from timar_ros.nodes.params import parameter
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.conversation import Conversation
+from timar_ros.stream.vad import SpeechDetector
 
 _SHIPPED = 'config/models/mini.safetensors'
 _TIMES = TimingConfig()
@@ -158,6 +159,15 @@ def load_model(params: ConversationParams) -> TIMAR:
     model = load_checkpoint(path, device, params.dtype)
     _warm_up(begin_conversation(model, params), str(path))
     return model
+
+
+def load_detector(logger) -> SpeechDetector | None:
+    """Load the speech detector; None, and a line in the log, where it is not installed."""
+    try:
+        return SpeechDetector()
+    except (FileNotFoundError, RuntimeError) as error:
+        logger.info(f'~/state tells by loudness who speaks: {error}')
+        return None
 
 
 def begin_conversation(model: TIMAR, params: ConversationParams) -> Conversation:

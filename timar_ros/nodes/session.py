@@ -13,18 +13,15 @@ import time
 
 from timar_ros.config import SamplingConfig
 from timar_ros.nodes.convert import motion_from_msg, plan_to_msg
-from timar_ros.nodes.loudness import Loudness, speech_probability
 from timar_ros.nodes.playout import JumpGlide
+from timar_ros.nodes.speaking import Speaking, VoiceState
 from timar_ros.stream.audio import format_from_info, packet_from_fields
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.plan import Plan
+from timar_ros.stream.vad import SpeechDetector
 from timar_ros.stream.voices import VOICES
 
 _N_TIMES = 1000
-# Probabilities at which somebody begins to speak, and stops.
-_SPEAKS, _IS_SILENT = 0.6, 0.4
-# Speech goes on through pauses between words.
-_HANG_NS = 250_000_000
 
 
 @dataclasses.dataclass
@@ -49,28 +46,28 @@ class Times:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class VoiceState:
-    """How loud a voice is, dB of full scale, and how likely and whether it speaks."""
-
-    level_db: float
-    probability: float
-    is_speaking: bool
-
-
 class Session:
     """
     Run one conversation for the node.
 
     Args:
         conversation: new, or reset.
+        detector: of speech, None where there is none.
         frame_id: of the neck's base, for the messages.
         now_ns: reads the node's clock.
         publish: called with each plan's message.
         warn: called with each text worth a warning.
     """
 
-    def __init__(self, conversation: Conversation, frame_id: str, now_ns, publish, warn):
+    def __init__(
+        self,
+        conversation: Conversation,
+        detector: SpeechDetector | None,
+        frame_id: str,
+        now_ns,
+        publish,
+        warn,
+    ):
         self.times = Times()
         self.counters = conversation.counters()
         self.n_late_plans = 0
@@ -85,8 +82,7 @@ class Session:
         self._is_enabled = True
         self._formats = {}
         self._glide = JumpGlide(conversation.space)
-        self._loudness = {voice: Loudness() for voice in VOICES}
-        self._spoke_ns = dict.fromkeys(VOICES)
+        self._speaking = {voice: Speaking(voice, detector) for voice in VOICES}
 
     def hear(self, voice: str, msg, arrival_ns: int) -> None:
         """
@@ -99,7 +95,7 @@ class Session:
             return
         packet = packet_from_fields(msg, self._formats.get(voice))
         self._conversation.push_audio(voice, packet, arrival_ns)
-        self._loudness[voice].push(packet, arrival_ns)
+        self._speaking[voice].push(packet, arrival_ns)
 
     def describe(self, voice: str, info) -> None:
         """
@@ -156,9 +152,8 @@ class Session:
     def reset(self) -> None:
         """Begin the conversation anew; the head goes on from where it is."""
         self._conversation.reset()
-        for loudness in self._loudness.values():
-            loudness.clear()
-        self._spoke_ns = dict.fromkeys(VOICES)
+        for speaking in self._speaking.values():
+            speaking.reset()
         self._look_back()
 
     def jump(self, shown_ns: int) -> None:
@@ -182,16 +177,7 @@ class Session:
 
     def voices(self, now_ns: int) -> dict[str, VoiceState]:
         """Return the state of both voices at a moment."""
-        states = {}
-        for voice in VOICES:
-            level_db = self._loudness[voice].level_db(now_ns)
-            probability = speech_probability(level_db)
-            spoke_ns = self._spoke_ns[voice]
-            is_speaking = spoke_ns is not None and 0 <= now_ns - spoke_ns < _HANG_NS
-            if probability > (_IS_SILENT if is_speaking else _SPEAKS):
-                self._spoke_ns[voice], is_speaking = now_ns, True
-            states[voice] = VoiceState(level_db, probability, is_speaking)
-        return states
+        return {voice: self._speaking[voice].at(now_ns) for voice in VOICES}
 
     def _put_in_force(self, plan: Plan) -> None:
         plan = dataclasses.replace(plan, motion=self._glide.carry(plan.stamp_ns, plan.motion))
