@@ -1,0 +1,196 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Wavs and motion files as recordings: formats, lengths, and files that are wrong."""
+
+from fractions import Fraction
+import wave
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+
+from timar_ros.learn.recording import read_motion_frames, read_wav, read_wavs
+from timar_ros.motion import get_space
+
+TURN_S = Fraction(1)
+LEAD_NS = 400_000_000
+FLAME, ARKIT = get_space('flame56'), get_space('arkit55')
+
+
+def tone(rate_hz: int, seconds: float, hz: float = 300.0) -> np.ndarray:
+    return 0.25 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz)
+
+
+def write_tone(path, rate_hz=16000, seconds=1.0, kind='int16', channels=1):
+    """Write a sine of a quarter of full scale, equal in all channels."""
+    x = np.repeat(tone(rate_hz, seconds)[:, None], channels, 1)
+    if kind == 'int24':
+        with wave.open(str(path), 'wb') as file:
+            file.setnchannels(channels)
+            file.setsampwidth(3)
+            file.setframerate(rate_hz)
+            stored = np.rint(x * 2**23).astype('<i4').reshape(-1, 1).view(np.uint8)
+            file.writeframes(stored[:, :3].tobytes())
+        return path
+    if kind == 'uint8':
+        stored = np.rint(x * 128 + 128).astype(np.uint8)
+    elif kind.startswith('float'):
+        stored = x.astype(kind)
+    else:
+        stored = np.rint(x * -float(np.iinfo(kind).min)).astype(kind)
+    scipy.io.wavfile.write(path, rate_hz, stored if channels > 1 else stored[:, 0])
+    return path
+
+
+def save_motion(path, space, motion, **changes):
+    content = {'motion': motion, 'names': np.array(space.names), 'fps': 25} | changes
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+    return path
+
+
+@pytest.mark.parametrize(
+    ('kind', 'step'),
+    [('int16', 2**-15), ('int24', 2**-23), ('int32', 2**-24), ('uint8', 2**-7), ('float32', 0)],
+)
+def test_a_wav_of_any_type_has_full_scale_1(tmp_path, kind, step):
+    samples, rate_hz = read_wav(write_tone(tmp_path / 'x.wav', 16000, 0.1, kind))
+
+    assert (rate_hz, samples.dtype, samples.shape) == (16000, np.float32, (1600, 1))
+    np.testing.assert_allclose(samples[:, 0], tone(16000, 0.1), atol=step + 1e-7)
+
+
+def test_44100_hz_in_stereo_is_heard_in_time(tmp_path):
+    user = write_tone(tmp_path / 'user.wav', 44100, 2.0, channels=2)
+    agent = write_tone(tmp_path / 'agent.wav', 8000, 2.0)
+
+    recording = read_wavs(user, agent, LEAD_NS, TURN_S)
+
+    assert recording.length_s == 2
+    assert recording.deliveries['user'][0].packet.samples.shape == (882, 2)
+    for voice in recording.voices.values():
+        assert len(voice.samples) == 32000
+        np.testing.assert_allclose(voice.samples[200:-200], tone(16000, 2.0)[200:-200], atol=2e-3)
+
+
+def test_the_shorter_voice_is_followed_by_silence_up_to_the_end_of_the_last_turn(tmp_path):
+    user = write_tone(tmp_path / 'user.wav', 16000, 1.5)
+    agent = write_tone(tmp_path / 'agent.wav', 16000, 4.25)
+
+    recording = read_wavs(user, agent, LEAD_NS, TURN_S)
+
+    assert recording.length_s == Fraction(17, 4)
+    for feed in recording.deliveries.values():
+        samples = np.concatenate([delivery.packet.samples for delivery in feed])
+        assert len(samples) == 5 * 16000
+    said = recording.voices['user']
+    assert said.is_present.sum() == 24000
+    assert not said.samples[24000:].any()
+    assert recording.notes == ('the user is recorded for 1.5 of 4.2 s; silence follows',)
+
+
+def test_the_agent_is_known_ahead_and_the_user_when_captured(tmp_path):
+    path = write_tone(tmp_path / 'x.wav')
+
+    recording = read_wavs(path, path, LEAD_NS, TURN_S)
+
+    user, agent = (recording.deliveries[name][3] for name in ('user', 'agent'))
+    assert user.packet.stamp_ns == agent.packet.stamp_ns == 60_000_000
+    assert (user.due_ns, user.arrival_ns) == (60_000_000, 80_000_000)
+    assert agent.packet.sent_ns == agent.due_ns == 60_000_000 - LEAD_NS
+
+
+def test_a_wav_that_was_cut_off_is_heard_as_far_as_it_goes(tmp_path):
+    path = write_tone(tmp_path / 'x.wav', 16000, 1.0)
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 8000])
+
+    samples, _ = read_wav(path)
+
+    np.testing.assert_allclose(samples[:, 0], tone(16000, 0.5), atol=2**-15)
+
+
+@pytest.mark.parametrize(
+    ('content', 'told'),
+    [
+        (b'', 'cannot be read as one'),
+        (b'hello, this is a text', 'cannot be read as one'),
+        (b'RIFF\x24\x00\x00\x00WAVEfmt ', 'cannot be read as one'),
+        (b'ID3' + bytes(200), 'cannot be read as one'),
+    ],
+)
+def test_files_that_are_no_wavs_give_a_sentence(tmp_path, content, told):
+    path = tmp_path / 'x.wav'
+    path.write_bytes(content)
+
+    with pytest.raises(ValueError, match=f'x.wav: expected a PCM or float wav, .*{told}'):
+        read_wav(path)
+
+
+def test_a_wav_without_samples_gives_a_sentence(tmp_path):
+    scipy.io.wavfile.write(tmp_path / 'x.wav', 16000, np.zeros(0, np.int16))
+
+    with pytest.raises(ValueError, match='x.wav: expected sound, got 0 samples'):
+        read_wav(tmp_path / 'x.wav')
+
+
+def test_a_wav_with_nan_gives_a_sentence(tmp_path):
+    scipy.io.wavfile.write(tmp_path / 'x.wav', 16000, np.full(10, np.nan, np.float32))
+
+    with pytest.raises(ValueError, match='x.wav: expected finite samples'):
+        read_wav(tmp_path / 'x.wav')
+
+
+def test_a_missing_wav_gives_a_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no recording at .*nowhere.wav'):
+        read_wav(tmp_path / 'nowhere.wav')
+
+
+def test_motion_is_taken_at_its_stamps_with_a_plain_jaw(tmp_path):
+    motion = np.random.default_rng(0).normal(0, 0.1, (5, 56))
+    stamp_s = np.array([0.013, 0.05, 0.1, 0.9, 1.0])
+    path = save_motion(tmp_path / 'm.npz', FLAME, motion, stamp_s=stamp_s)
+
+    stamps, frames = read_motion_frames(path, FLAME)
+
+    np.testing.assert_array_equal(stamps, [13_000_000, 50_000_000, 10**8, 9 * 10**8, 10**9])
+    expected = motion.copy()
+    expected[:, 50] = np.maximum(motion[:, 50], 0)
+    expected[:, 51:53] = 0
+    np.testing.assert_allclose(frames, expected, atol=1e-6)
+
+
+def test_motion_of_the_other_space_gives_neck_and_jaw(tmp_path):
+    motion = np.random.default_rng(0).normal(0, 0.1, (5, 56))
+    motion[:, 50] = 0.07
+    path = save_motion(tmp_path / 'm.npz', FLAME, motion)
+
+    stamps, frames = read_motion_frames(path, ARKIT)
+
+    expected = np.zeros((5, 55))
+    expected[:, 52:] = motion[:, 53:]
+    expected[:, ARKIT.index('jawOpen')] = 0.2
+    np.testing.assert_array_equal(stamps, np.arange(5) * 40_000_000)
+    np.testing.assert_allclose(frames, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'told'),
+    [
+        ({'fps': None}, 'expected motion .* got motion, names'),
+        ({'motion': np.zeros((5, 3))}, r'a column for each name.* got \[5, 3\]'),
+        ({'motion': np.full((5, 56), np.nan)}, 'expected finite motion'),
+        ({'stamp_s': np.array([0, 1, 1, 2, 3.0])}, 'expected finite motion at rising stamp_s'),
+        ({'names': np.array([f'bone_{i}' for i in range(56)])}, 'bone_0.* are not those of flame'),
+    ],
+)
+def test_motion_files_that_are_wrong_give_a_sentence(tmp_path, changes, told):
+    path = save_motion(tmp_path / 'm.npz', FLAME, **({'motion': np.zeros((5, 56))} | changes))
+
+    with pytest.raises(ValueError, match=f'm.npz: .*{told}'):
+        read_motion_frames(path, FLAME)
+
+
+def test_a_motion_file_that_is_no_npz_gives_a_sentence(tmp_path):
+    (tmp_path / 'm.npz').write_bytes(b'')
+
+    with pytest.raises(ValueError, match='m.npz: expected an npz'):
+        read_motion_frames(tmp_path / 'm.npz', FLAME)
