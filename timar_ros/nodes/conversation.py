@@ -37,6 +37,8 @@ from timar_ros.stream.voices import VOICES
 
 _WATCH_S = 0.1
 _DIAGNOSE_S = 1.0
+# Speech is encoded ahead while no plan is due so soon.
+_LISTEN_BEFORE_NS = 80_000_000
 # The system clock was set, rather than slewed, where it differs from the steady one by more.
 _CLOCK_STEP_NS = 50_000_000
 # Audio that arrived before a planning moment is heard before it, however the executor orders
@@ -310,6 +312,8 @@ class ConversationNode(LifecycleNode):
             if not -_CLOCK_STEP_NS < step_ns <= window_ns:
                 self._jump(then_ns)
         self._worker.do(functools.partial(self._publish_state, now_ns), n_bytes=1)
+        if self._next_moment_ns - now_ns > _LISTEN_BEFORE_NS:
+            self._worker.do(functools.partial(self._session.listen, now_ns), n_bytes=1)
 
     def _on_clock_jump(self, jump) -> None:
         if self._worker is not None and self.get_clock().ros_time_is_active:

@@ -143,6 +143,11 @@ class Session:
         self._conversation.settle()
         self._look_back()
 
+    def listen(self, now_ns: int) -> None:
+        """Encode what has come meanwhile, so that the next plan need not; changes no plan."""
+        if self._is_enabled:
+            self._conversation.listen(now_ns)
+
     def rest(self) -> None:
         """Glide to rest from where the head is."""
         if self._conversation.counters()['plans']:
