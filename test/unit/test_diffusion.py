@@ -23,6 +23,12 @@ def _head(n_blocks=2):
     return head
 
 
+def _denoise(head, x, t, context):
+    """Denoise rows at one step, on its own."""
+    t = torch.full((len(x),), t)
+    return head.net(x, head.net.modulate(t, head.net.cond_embed(context)))
+
+
 def _randn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
@@ -80,11 +86,7 @@ def _naive_loss(head, target, context, t, noise, mask):
     alpha_bar = float(schedule.alpha_bar[t])
     noisy = [math.sqrt(alpha_bar) * x + math.sqrt(1 - alpha_bar) * e
              for x, e in zip(target.tolist(), noise.tolist(), strict=True)]  # fmt: skip
-    x0, logits = head.net(
-        torch.tensor([noisy], dtype=torch.float64),
-        torch.tensor([t]),
-        head.net.cond_embed(context[None]),
-    )
+    x0, logits = _denoise(head, torch.tensor([noisy], dtype=torch.float64), t, context[None])
     x0, logits = x0[0].tolist(), logits[0].tolist()
     mse = 0.0
     for group in _GROUPS:
@@ -170,10 +172,10 @@ def test_sampling_is_the_ancestral_loop(steps, temperature, cfg_scale):
     for r in range(R):
         x = noise[0, r : r + 1]
         for draw, i in enumerate(range(steps - 1, -1, -1), start=1):
-            t = torch.tensor([int(schedule.timesteps[i])])
-            x0, logits = head.net(x, t, head.net.cond_embed(context[r : r + 1]))
+            t = int(schedule.timesteps[i])
+            x0, logits = _denoise(head, x, t, context[r : r + 1])
             if guided is not None:
-                nobody, _ = head.net(x, t, head.net.cond_embed(null[r : r + 1]))
+                nobody, _ = _denoise(head, x, t, null[r : r + 1])
                 x0 = nobody + cfg_scale * (x0 - nobody)
             before = schedule.alpha_bar[i - 1] if i else 1.0
             beta = 1 - schedule.alpha_bar[i] / before
@@ -198,10 +200,22 @@ def test_the_last_draw_and_temperature_zero_leave_the_noise_unused():
     assert not torch.equal(head.sample(context, steps, 5), head.sample(context, noise, 5))
 
 
+def test_steps_modulated_at_once_are_modulated_as_one_by_one():
+    net, context = _head().net, _randn(3, 12)
+    steps = torch.tensor([0, 250, 999])
+
+    at_once = net.modulate(steps[:, None], context)
+
+    for i, t in enumerate(steps):
+        alone = net.modulate(t.repeat(3), context)
+        for layer, modulation in enumerate(alone):
+            torch.testing.assert_close(at_once[layer][i], modulation, rtol=0, atol=1e-12)
+
+
 def test_a_fresh_head_is_the_identity_of_its_modulation():
     head = DiffusionHead(_M, _D, 12, 2, _GROUPS)
 
-    x0, logits = head.net(torch.randn(3, _M), torch.tensor([5]), torch.randn(3, 12))
+    x0, logits = _denoise(head, torch.randn(3, _M), 5, torch.randn(3, _D))
 
     assert x0.abs().max() == 0.0 and logits.abs().max() == 0.0
 

@@ -44,9 +44,9 @@ class ResidualBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 3 * width))
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """Transform rows `[R, U]` under conditions `[R, U]`."""
-        shift, scale, gate = self.adaLN_modulation(condition).chunk(3, dim=-1)
+    def forward(self, x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
+        """Transform rows `[R, U]` under modulations `[R, 3U]`."""
+        shift, scale, gate = modulation.chunk(3, dim=-1)
         return x + gate * self.mlp(self.in_ln(x) * (1 + scale) + shift)
 
 
@@ -58,9 +58,9 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, n_outputs)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
-        """Project rows `[R, U]` under conditions `[R, U]`."""
-        shift, scale = self.adaLN_modulation(condition).chunk(2, dim=-1)
+    def forward(self, x: torch.Tensor, modulation: torch.Tensor) -> torch.Tensor:
+        """Project rows `[R, U]` under modulations `[R, 2U]`."""
+        shift, scale = modulation.chunk(2, dim=-1)
         x = F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
         return self.linear(x * (1 + scale) + shift)
 
@@ -96,23 +96,37 @@ class Denoiser(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+    def modulate(self, timestep: torch.Tensor, context: torch.Tensor) -> list[torch.Tensor]:
+        """
+        Say how each layer is modulated; of all steps at once this takes less than step by step.
+
+        Args:
+            timestep: 0..999, `[R]` for rows of their own, or `[n, 1]` for n steps of all rows.
+            context: `cond_embed` of the transformer's output, `[R, U]`.
+
+        Returns:
+            for each block `[.., R, 3U]`, then `[.., R, 2U]` for the final layer.
+        """
+        embedded = self.time_embed(timestep.flatten()).view(*timestep.shape, -1)
+        condition = embedded + context  # [.., R, U]
+        layers = [*self.res_blocks, self.final_layer]
+        return [layer.adaLN_modulation(condition) for layer in layers]
+
     def forward(
-        self, x: torch.Tensor, timestep: torch.Tensor, context: torch.Tensor
+        self, x: torch.Tensor, modulations: list[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Denoise rows.
 
         Args:
             x: noisy motion `[R, M]`.
-            timestep: `[R]` or `[1]`, 0..999.
-            context: `cond_embed` of the transformer's output, `[R, U]`.
+            modulations: of one step, from `modulate`.
 
         Returns:
             clean motion `[R, M]` and variance logits `[R, M]`.
         """
         R, _M = x.shape
-        condition = self.time_embed(timestep) + context
         x = self.input_proj(x)  # [R, U]
-        for block in self.res_blocks:
-            x = block(x, condition)
-        return self.final_layer(x, condition).chunk(2, dim=-1)
+        for block, modulation in zip(self.res_blocks, modulations[:-1], strict=True):
+            x = block(x, modulation)
+        return self.final_layer(x, modulations[-1]).chunk(2, dim=-1)

@@ -91,12 +91,13 @@ class DiffusionHead(nn.Module):
         self._full = Schedule(np.arange(N_STEPS))
         self._respaced: dict[int, Schedule] = {}
 
-    def _embed(self, context: torch.Tensor) -> torch.Tensor:
-        return self.net.cond_embed(context.to(self.net.cond_embed.weight.dtype))
+    def _modulate(self, timestep, context) -> list[torch.Tensor]:
+        embedded = self.net.cond_embed(context.to(self.net.cond_embed.weight.dtype))
+        return self.net.modulate(timestep, embedded)
 
-    def _denoise(self, x, timestep, embedded) -> tuple[torch.Tensor, torch.Tensor]:
+    def _denoise(self, x, modulations) -> tuple[torch.Tensor, torch.Tensor]:
         # Motion and loss stay float32: a frame rounded to a half type would be seen as jitter.
-        x0, logits = self.net(x.to(embedded.dtype), timestep, embedded)
+        x0, logits = self.net(x.to(modulations[0].dtype), modulations)
         return x0.float(), logits.float()
 
     def loss(self, target, context, timestep, noise, channel_mask=None) -> dict:
@@ -121,7 +122,7 @@ class DiffusionHead(nn.Module):
 
         alpha_bar = at(self._full.alpha_bar)
         noisy = alpha_bar.sqrt() * target + (1 - alpha_bar).sqrt() * noise
-        x0, logits = self._denoise(noisy, timestep, self._embed(context))
+        x0, logits = self._denoise(noisy, self._modulate(timestep, context))
         weight = torch.ones_like(target) if channel_mask is None else channel_mask.to(target.dtype)
 
         def mean(values, group=slice(None)):
@@ -165,14 +166,17 @@ class DiffusionHead(nn.Module):
         if steps not in self._respaced:
             self._respaced[steps] = Schedule.respaced(steps)
         schedule = self._respaced[steps]
-        condition = self._embed(context)
-        null = None if null_context is None else self._embed(null_context)
+        # Filled on the device, not copied to it: a captured graph can hold it.
+        timesteps = torch.stack(
+            [torch.full((1,), int(t), device=context.device) for t in schedule.timesteps]
+        )
+        modulations = self._modulate(timesteps, context)  # of all steps at once
+        null = None if null_context is None else self._modulate(timesteps, null_context)
         x = noise[0].float()
         for draw, i in enumerate(reversed(range(steps)), start=1):
-            timestep = torch.full((1,), int(schedule.timesteps[i]), device=x.device)
-            x0, logits = self._denoise(x, timestep, condition)
+            x0, logits = self._denoise(x, [m[i] for m in modulations])
             if null is not None:
-                null_x0, _ = self._denoise(x, timestep, null)
+                null_x0, _ = self._denoise(x, [m[i] for m in null])
                 x0 = null_x0 + cfg_scale * (x0 - null_x0)
             x_mean = float(schedule.mean_x0[i]) * x0 + float(schedule.mean_x[i]) * x
             if i == 0:
