@@ -1,0 +1,294 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The face: `agent/motion_plan` in, a robot face in the browser out, and blendshapes for other faces.
+
+Knows topics, rates and parameters. How the face looks is the page's business (`face_page/`), who
+may see it `face_server`'s, what an expression means `retarget.face`'s.
+"""
+
+import dataclasses
+import json
+import sys
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import numpy as np
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import JointState
+
+from timar_ros.motion import ARKIT_NAMES, quaternion_to_neck
+from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan
+from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
+from timar_ros.nodes.face_levels import FaceLevels
+from timar_ros.nodes.face_server import FaceServer, ServerConfig
+from timar_ros.nodes.face_wire import pack_plan, pack_state
+from timar_ros.nodes.hearing import VoiceSubscription
+from timar_ros.nodes.joints import head_frames_from_msg
+from timar_ros.nodes.params import declare, parameter
+from timar_ros.nodes.playout import FrameQueue
+from timar_ros.nodes.warnings import Warnings
+from timar_ros.retarget.action_units import EXPRESSED, action_units
+from timar_ros.retarget.face import load_mapping, to_arkit
+from timar_ros.stream.audio import format_from_info, packet_from_fields
+
+try:
+    from hri_msgs.msg import FacialActionUnits
+except ImportError:  # not on every installation; the other topics need it not
+    FacialActionUnits = None
+
+_LEVELS_S = 0.1  # how often loudness goes out
+_PUBLISH_S = 0.01  # how often frames that are due are looked for
+_WATCH_S = 0.5  # how often publishers of the voice are looked for
+_DIAGNOSE_S = 1.0
+_MAX_FRAMES = 10_000  # a plan of minutes is a mistake
+_SERVER = ServerConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceParams:
+    """Parameters of the face node."""
+
+    host: str = parameter(
+        _SERVER.host, 'address to serve the page on; 0.0.0.0: anyone in the network may look'
+    )
+    port: int = parameter(
+        _SERVER.port, 'TCP port of the page; 0: any free one', minimum=0, maximum=65535
+    )
+    max_clients: int = parameter(
+        _SERVER.max_clients, 'pages that may look at once', minimum=1, maximum=100
+    )
+    allowed_hosts: tuple[str, ...] = parameter(
+        _SERVER.allowed_hosts,
+        'names by which browsers may call this machine, besides localhost, its own and addresses',
+    )
+    mapping: str = parameter(
+        '', 'file of timar_ros.retarget.fit_face, for expressions in flame50; empty: none'
+    )
+    head_gain: float = parameter(
+        1.0,
+        'how far the head on the screen turns; 0 for a screen on a neck that turns by itself',
+        minimum=0,
+        maximum=2,
+        dynamic=True,
+    )
+    screen_latency_ms: float = parameter(
+        0.0,
+        'of the screen itself: the face is drawn for so much later',
+        unit='ms',
+        minimum=0,
+        maximum=500,
+        dynamic=True,
+    )
+    agent_audio_type: str = parameter('auto', "message type of agent/audio; auto: its publisher's")
+
+    def server_config(self) -> ServerConfig:
+        """Return where to serve, and whom."""
+        return ServerConfig(self.host, self.port, self.max_clients, self.allowed_hosts)
+
+
+class FaceNode(Node):
+    """Shows `agent/motion_plan` as a face, on a web page and as blendshapes on topics."""
+
+    def __init__(self, **options):
+        super().__init__('face', **options)
+        params = declare(self, FaceParams, self._send_settings)
+        self._mapping = load_mapping(params.mapping) if params.mapping else None
+        self._warnings = Warnings(self.get_logger())
+        self._is_unmapped = False
+        self._counters = {'plans': 0, 'refused_plans': 0, 'refused_audio': 0}
+        self._format = None
+        self._levels = FaceLevels()
+        self._frames = FrameQueue()
+        self._last_ns = self._now_ns()
+        self._create_publishers()
+        self._voice = VoiceSubscription(
+            self, 'agent/audio', params.agent_audio_type, self._on_audio, self._on_audio_info
+        )
+        self.server = FaceServer(params.server_config(), lambda: self._now_ns() / 1e6)
+        self._send_settings(params)
+        self.create_subscription(HeadMotionPlan, 'agent/motion_plan', self._on_plan, 10)
+        self.create_subscription(
+            ConversationState, 'conversation/state', self._on_state, qos_profile_sensor_data
+        )
+        # Steady, so that a page is served while simulated time stands.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_LEVELS_S, self._send_levels, clock=steady)
+        self.create_timer(_PUBLISH_S, self._publish_due, clock=steady)
+        self.create_timer(_WATCH_S, self._voice.match, clock=steady)
+        self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=steady)
+        self.get_logger().info(f'the face is at {self.server.url} (full screen: ?kiosk)')
+
+    def _create_publishers(self) -> None:
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._names_pub = self.create_publisher(JointState, 'face/blendshape_names', latched)
+        self._names_pub.publish(JointState(name=ARKIT_NAMES, position=[0.0] * len(ARKIT_NAMES)))
+        self._blendshapes_pub = self.create_publisher(JointState, 'face/blendshapes', 10)
+        self._units_pub = None
+        if FacialActionUnits is not None:
+            self._units_pub = self.create_publisher(FacialActionUnits, 'face/action_units', 10)
+        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+
+    def destroy_node(self):
+        """Close the server, then the node."""
+        if hasattr(self, 'server'):
+            self.server.close()
+        super().destroy_node()
+
+    @property
+    def counters(self) -> dict:
+        """What happened so far, by name."""
+        return {**self._counters, **self.server.counters}
+
+    def _send_settings(self, params: FaceParams) -> None:
+        settings = {
+            'type': 'settings',
+            'head_gain': params.head_gain,
+            'screen_latency_ms': params.screen_latency_ms,
+        }
+        self.server.send(json.dumps(settings), keep_as='settings')
+
+    def _on_plan(self, msg: HeadMotionPlan) -> None:
+        self._counters['plans'] += 1
+        try:
+            stamp_ns, neck, arkit = self._face_frames(msg)
+        except ValueError as error:
+            self._counters['refused_plans'] += 1
+            self._warnings.warn(f'refused plan {msg.plan}: {error}')
+            return
+        now_ns = self._now_ns()
+        self.server.send(pack_plan(msg.plan, now_ns, stamp_ns, neck, arkit), keep_as='plan')
+        if self._is_wanted():
+            frames = zip(stamp_ns.tolist(), neck, arkit, strict=True)
+            self._frames.replace([(frame[0], frame) for frame in frames])
+
+    def _face_frames(self, msg: HeadMotionPlan):
+        """Return stamps `[n]` in ns, quaternions `[n, 4]` and blendshapes `[n, 52]` of a plan."""
+        if not 0 < len(msg.frames) <= _MAX_FRAMES:
+            raise ValueError(f'expected 1 to {_MAX_FRAMES} frames, got {len(msg.frames)}')
+        stamp_ns, neck, jaw = head_frames_from_msg(msg)
+        if np.any(np.diff(stamp_ns) <= 0):
+            raise ValueError('stamps of its frames must increase')
+        quaternion_to_neck(neck)  # refuses what is no rotation
+        spaces = {frame.expression_space for frame in msg.frames}
+        lengths = {len(frame.expression) for frame in msg.frames}
+        if len(spaces) > 1 or len(lengths) > 1:
+            raise ValueError(
+                'all frames must have one expression_space and length, got '
+                f'{sorted(spaces)} and {sorted(lengths)}'
+            )
+        expression = np.array([frame.expression for frame in msg.frames], np.float32)
+        space = spaces.pop() if lengths != {0} else HeadMotion.ARKIT52
+        if space == HeadMotion.FLAME50 and self._mapping is None:
+            self._say_unmapped()
+        return stamp_ns, neck, to_arkit(space, expression, jaw, self._mapping)
+
+    def _say_unmapped(self) -> None:
+        if not self._is_unmapped:
+            self.get_logger().warning(
+                'expressions come in flame50, and there is no mapping: neck and jaw move, the '
+                'rest of the face does not; fit one from your FLAME model (python -m '
+                'timar_ros.retarget.fit_face --help) and set the parameter mapping'
+            )
+        self._is_unmapped = True
+
+    def _on_state(self, msg: ConversationState) -> None:
+        if self.server.has_clients and np.isfinite([msg.user_level_db, msg.agent_level_db]).all():
+            stamp_ns = stamp_to_ns(msg.header.stamp)
+            self.server.send(
+                pack_state(stamp_ns, msg.state, msg.user_level_db, msg.agent_level_db)
+            )
+
+    def _on_audio(self, msg) -> None:
+        if not self.server.has_clients:
+            return
+        try:
+            self._levels.push(packet_from_fields(msg, self._format), self._now_ns())
+        except ValueError as error:
+            self._refuse_audio(error)
+
+    def _on_audio_info(self, msg) -> None:
+        try:
+            self._format = format_from_info(msg)
+        except ValueError as error:
+            self._refuse_audio(error)
+
+    def _refuse_audio(self, error: ValueError) -> None:
+        self._counters['refused_audio'] += 1
+        self._warnings.warn(f'agent/audio shows no level: {error}')
+
+    def _send_levels(self) -> None:
+        levels = self._levels.take()
+        if levels:
+            self.server.send(levels)
+
+    # Other faces
+
+    def _is_wanted(self) -> bool:
+        return bool(
+            self._blendshapes_pub.get_subscription_count()
+            or (self._units_pub is not None and self._units_pub.get_subscription_count())
+        )
+
+    def _publish_due(self) -> None:
+        now_ns = self._now_ns()
+        if now_ns < self._last_ns:
+            self._frames.clear()  # the clock went back
+        self._last_ns = now_ns
+        for stamp_ns, neck, arkit in self._frames.due(now_ns)[-1:]:
+            stamp = stamp_from_ns(stamp_ns)
+            shapes = JointState(name=ARKIT_NAMES, position=arkit.astype(float).tolist())
+            shapes.header.stamp = stamp
+            self._blendshapes_pub.publish(shapes)
+            if self._units_pub is not None:
+                units = action_units_to_msg(action_units(arkit, quaternion_to_neck(neck)))
+                units.header.stamp = stamp
+                self._units_pub.publish(units)
+
+    def _on_diagnose(self) -> None:
+        status = DiagnosticStatus(name=self.get_name(), level=DiagnosticStatus.OK, message='ok')
+        if self._is_unmapped:
+            status.level = DiagnosticStatus.WARN
+            status.message = 'flame50 without a mapping: neck and jaw only'
+        shown = {'url': self.server.url, **self.counters}
+        status.values = [KeyValue(key=key, value=str(value)) for key, value in shown.items()]
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics_pub.publish(array)
+
+    def _now_ns(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+
+def action_units_to_msg(units: np.ndarray):
+    """Put action units `[99]` into a FacialActionUnits; those not expressed have confidence 0."""
+    msg = FacialActionUnits()
+    msg.intensity = units.astype(np.float32)
+    msg.confidence = EXPRESSED.astype(np.float32)
+    return msg
+
+
+def main(args=None):
+    """Run the node."""
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = FaceNode()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (ValueError, FileNotFoundError) as error:
+        if node is not None:
+            raise
+        sys.exit(f'face: {error}')
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()

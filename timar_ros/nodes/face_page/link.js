@@ -1,0 +1,82 @@
+// Copyright timar_ros contributors
+// SPDX-License-Identifier: Apache-2.0
+//
+// The socket to the node: opened again whenever it closes, with pings that keep the clock.
+
+import { decode } from './wire.js';
+
+const PING_MS = 1000;
+const QUICK_PING_MS = 120;
+const SILENT_MS = 4000; // a socket on which no answer comes is dead, whatever it says
+const RETRY_MS = [200, 400, 800, 1500];
+
+export class Link {
+  // on: {hello, settings, plan, level, state, up, down}: functions, each optional
+  constructor(clock, on) {
+    this.clock = clock;
+    this.on = on;
+    this.tries = 0;
+    this.isUp = false;
+    this.downSince = performance.now();
+    this.n = { opened: 0, received: 0 };
+    this.open();
+  }
+
+  open() {
+    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
+    const socket = new WebSocket(`${scheme}://${location.host}/socket`);
+    socket.binaryType = 'arraybuffer';
+    socket.onopen = () => this.ping();
+    socket.onmessage = (event) => this.receive(event.data);
+    socket.onclose = () => this.lose(socket);
+    this.socket = socket;
+    this.heardAt = performance.now();
+    this.timer = setTimeout(() => this.watch(), QUICK_PING_MS);
+  }
+
+  receive(data) {
+    const received = performance.now();
+    this.heardAt = received;
+    this.n.received += 1;
+    const message = decode(data);
+    if (!message) return;
+    if (message.type === 'pong') {
+      this.clock.add(message.ping, received, message.clock_ms);
+    } else if (message.type === 'hello') {
+      this.tries = 0;
+      this.isUp = true;
+      this.n.opened += 1;
+      this.clock.reset(); // another node, another clock
+      this.on.up?.();
+    }
+    this.on[message.type]?.(message);
+  }
+
+  ping() {
+    if (this.socket.readyState === WebSocket.OPEN) {
+      this.socket.send(JSON.stringify({ ping: performance.now() }));
+    }
+  }
+
+  watch() {
+    if (performance.now() - this.heardAt > SILENT_MS) {
+      this.socket.close();
+      this.lose(this.socket);
+      return;
+    }
+    this.ping();
+    this.timer = setTimeout(() => this.watch(), this.clock.isUnsettled ? QUICK_PING_MS : PING_MS);
+  }
+
+  lose(socket) {
+    if (socket !== this.socket) return;
+    this.socket = null;
+    clearTimeout(this.timer);
+    if (this.isUp) this.downSince = performance.now();
+    this.isUp = false;
+    this.on.down?.();
+    const wait = RETRY_MS[Math.min(this.tries, RETRY_MS.length - 1)];
+    this.tries += 1;
+    setTimeout(() => this.open(), wait * (0.8 + 0.4 * Math.random()));
+  }
+}

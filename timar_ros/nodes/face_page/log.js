@@ -1,0 +1,107 @@
+// Copyright timar_ros contributors
+// SPDX-License-Identifier: Apache-2.0
+//
+// What was shown when, and what was said when: for curves, and to measure whether lips are in time.
+
+const KEPT_MS = 12000;
+const GRID_MS = 10;
+const LAGS_MS = 250; // lags tried either way
+const SPAN_MS = 6000; // of what is compared
+
+export class Log {
+  constructor() {
+    this.clear();
+  }
+
+  clear() {
+    this.frames = []; // {at, yaw, pitch, roll, jaw, opening, elapsed}
+    this.levels = []; // {at, span, db}
+    this.states = []; // {at, state, user, agent}
+    this.plans = []; // {at, lead, span}
+    this.n = { frames: 0, drawn: 0, slow: 0, plans: 0, late: 0 };
+  }
+
+  frame(at, head, jaw, opening, elapsed, isNew) {
+    this.n.frames += 1;
+    this.n.drawn += isNew ? 1 : 0;
+    this.n.slow += elapsed > 40 ? 1 : 0;
+    if (!Number.isFinite(at)) return;
+    const { frames } = this;
+    if (frames.length && at < frames[frames.length - 1].at - 50) this.clear(); // the clock went back
+    this.frames.push({ at, yaw: head.yaw, pitch: head.pitch, roll: head.roll, jaw, opening, elapsed });
+    for (const list of [this.frames, this.levels, this.states]) {
+      let old = 0;
+      while (old < list.length && list[old].at < at - KEPT_MS) old++;
+      if (old > 50) list.splice(0, old);
+    }
+  }
+
+  plan(message, now) {
+    const first = message.frames[0];
+    const last = message.frames[message.frames.length - 1];
+    this.n.plans += 1;
+    if (first.at < now) this.n.late += 1;
+    this.plans.push({ at: now, lead: first.at - now, span: last.at - first.at, delay: now - message.sent });
+    if (this.plans.length > 50) this.plans.shift();
+  }
+
+  level({ starts, spans, levels }) {
+    levels.forEach((db, i) => {
+      // What is announced later replaces what was said before for the same time.
+      while (this.levels.length && this.levels[this.levels.length - 1].at > starts[i] - 1) this.levels.pop();
+      this.levels.push({ at: starts[i], span: spans[i], db });
+    });
+    if (this.levels.length > 6000) this.levels.splice(0, 3000);
+  }
+
+  state(message) {
+    this.states.push({ at: message.stamp_ms, state: message.state, user: message.user_db, agent: message.agent_db });
+  }
+
+  // By how much the mouth on the screen follows the sound, ms (negative: it leads), and how well
+  // (Pearson); null where nothing was said. The sound is where its stamps say, the mouth where it was
+  // drawn for the moment at which the screen shows it.
+  lips() {
+    const { frames } = this;
+    if (frames.length < 100) return null;
+    const end = frames[frames.length - 1].at;
+    const begin = Math.max(frames[0].at, end - SPAN_MS);
+    const n = Math.floor((end - begin) / GRID_MS);
+    const sound = this.onGrid(this.levels, begin, n, (level) => 10 ** (level.db / 20), (level) => level.span);
+    const mouth = this.onGrid(frames, begin, n, (frame) => frame.opening, () => Infinity);
+    if (Math.max(...sound) < 0.003 || Math.max(...mouth) < 0.005) return null;
+    const k = LAGS_MS / GRID_MS;
+    const scores = [];
+    for (let lag = -k; lag <= k; lag++) scores.push(pearson(mouth, sound, lag, k));
+    const best = scores.reduce((b, score, i) => (score > scores[b] ? i : b), 0);
+    let peak = best - k;
+    if (best > 0 && best < 2 * k) {
+      const [a, b, c] = [scores[best - 1], scores[best], scores[best + 1]];
+      if (a - 2 * b + c < 0) peak += (a - c) / (2 * (a - 2 * b + c));
+    }
+    return { lag: peak * GRID_MS, correlation: scores[best] };
+  }
+
+  onGrid(list, begin, n, value, span) {
+    const out = new Float64Array(n);
+    let i = 0;
+    for (let k = 0; k < n; k++) {
+      const at = begin + k * GRID_MS;
+      while (i + 1 < list.length && list[i + 1].at <= at) i++;
+      const item = list[i];
+      if (item && item.at <= at && at < item.at + span(item) + 1) out[k] = value(item);
+    }
+    return out;
+  }
+}
+
+function pearson(follower, leader, lag, margin) {
+  let [sf, sl, sff, sll, sfl, n] = [0, 0, 0, 0, 0, 0];
+  for (let i = margin; i < leader.length - margin; i++) {
+    const f = follower[i + lag];
+    const l = leader[i];
+    sf += f; sl += l; sff += f * f; sll += l * l; sfl += f * l; n += 1;
+  }
+  const spread = Math.sqrt((sff - (sf * sf) / n) * (sll - (sl * sl) / n));
+  return spread > 0 ? (sfl - (sf * sl) / n) / spread : 0;
+}

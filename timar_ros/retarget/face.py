@@ -1,0 +1,191 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Any expression of a head as ARKit blendshapes, which faces and tools understand.
+
+Knows `arkit52`, which passes through, and `flame50`, which needs a mapping that the user fits from
+their own licensed FLAME model (`fit_face`), since nobody may give one away. Without it a face in
+`flame50` has its jaw only.
+"""
+
+import dataclasses
+import pathlib
+import zipfile
+
+import numpy as np
+import scipy.optimize
+
+from timar_ros.motion import ARKIT_NAMES, JAW_RAD_PER_JAW_OPEN
+
+N_ARKIT, N_FLAME = len(ARKIT_NAMES), 50
+_LENGTHS = {'arkit52': N_ARKIT, 'flame50': N_FLAME}
+_FORMAT = 'timar_ros face mapping 1'
+_JAW_OPEN = ARKIT_NAMES.index('jawOpen')
+# Enough for 1e-3 of a blendshape's range on ICT-FaceKit's shapes, the most alike that were tried.
+_ITERATIONS = 150
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceMapping:
+    """
+    What bounded least squares needs to know of two face models, and nothing else of them.
+
+    The weights w of a FLAME expression e are those whose mesh comes nearest to FLAME's:
+    min |A w - E e|² + ridge |w|² over 0 <= w <= 1, with A the displacements of the blendshapes and
+    E those of FLAME's coefficients. All it takes is AᵀA + ridge and AᵀE.
+
+    Attributes:
+        gram: `[52, 52]`, AᵀA + ridge; rows and columns of blendshapes not fitted are 0.
+        cross: `[52, 50]`, AᵀE.
+        source: what it was fitted from, for people.
+    """
+
+    gram: np.ndarray
+    cross: np.ndarray
+    source: str = ''
+
+    def __post_init__(self):
+        for name, shape in (('gram', (N_ARKIT, N_ARKIT)), ('cross', (N_ARKIT, N_FLAME))):
+            value = getattr(self, name)
+            if value.shape != shape or not np.all(np.isfinite(value)):
+                raise ValueError(
+                    f'{name} must be finite and {list(shape)}, got {list(value.shape)}; fit the '
+                    'mapping again: python -m timar_ros.retarget.fit_face --help'
+                )
+
+        if not self.fitted.any():
+            raise ValueError('the mapping moves no blendshape; fit it again')
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """Which blendshapes the mapping can move, bool `[52]`."""
+        return np.diag(self.gram) > 0
+
+
+def save_mapping(path: str | pathlib.Path, mapping: FaceMapping) -> None:
+    """Write a mapping to a `.npz` file."""
+    with open(path, 'wb') as file:  # np.savez would add .npz to other names
+        np.savez_compressed(
+            file,
+            format=_FORMAT,
+            names=np.array(ARKIT_NAMES),
+            gram=mapping.gram,
+            cross=mapping.cross,
+            source=mapping.source,
+        )
+
+
+def load_mapping(path: str | pathlib.Path) -> FaceMapping:
+    """
+    Read a mapping that `fit_face` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a mapping.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'no face mapping at {path}; fit one from your FLAME model: '
+            'python -m timar_ros.retarget.fit_face --help'
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} is not a face mapping: {error}') from None
+    keys = {'format', 'names', 'gram', 'cross', 'source'}
+    if set(content) != keys or str(content['format']) != _FORMAT:
+        raise ValueError(
+            f'{path}: expected {_FORMAT!r}, got a file with {", ".join(content) or "nothing"}; '
+            'fit it again: python -m timar_ros.retarget.fit_face --help'
+        )
+    if content['names'].tolist() != ARKIT_NAMES:
+        raise ValueError(f'{path} is of other blendshapes, or of another order; fit it again')
+    return FaceMapping(content['gram'], content['cross'], str(content['source']))
+
+
+def flame_to_arkit(mapping: FaceMapping, expression: np.ndarray) -> np.ndarray:
+    """
+    Find the blendshapes nearest to FLAME expressions, fast enough for every plan.
+
+    Args:
+        mapping: from `load_mapping`.
+        expression: `[n, 50]`.
+
+    Returns:
+        float32 `[n, 52]`, 0..1; 0 where the mapping was not fitted.
+
+    Source: Beck and Teboulle 2009 (FISTA) with the restart of O'Donoghue and Candès 2015;
+    `flame_to_arkit_exactly` is its specification.
+    """
+    # Shapes that move little are counted in a larger unit, or they would settle late.
+    unit = np.sqrt(np.diag(mapping.gram))
+    unit = np.where(unit > 0, unit, 1.0)
+    gram = mapping.gram / np.outer(unit, unit)
+    wanted = np.asarray(expression, np.float64) @ mapping.cross.T / unit  # [n, 52]
+    step = 1.0 / np.linalg.eigvalsh(gram)[-1]
+    gram, wanted = gram * step, wanted * step
+    weights = np.zeros_like(wanted)
+    ahead, momentum = weights, 1.0
+    for _ in range(_ITERATIONS):
+        new = np.minimum(np.maximum(ahead - ahead @ gram + wanted, 0.0), unit)
+        if np.vdot(ahead - new, new - weights) > 0:
+            momentum = 1.0  # it overshot
+        next_momentum = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = new + (momentum - 1) / next_momentum * (new - weights)
+        weights, momentum = new, next_momentum
+    return (weights / unit).astype(np.float32)
+
+
+def flame_to_arkit_exactly(mapping: FaceMapping, expression: np.ndarray) -> np.ndarray:
+    """Do what `flame_to_arkit` does, frame by frame by SciPy's bounded least squares; slow."""
+    weights = np.zeros((len(expression), N_ARKIT), np.float32)
+    fitted = mapping.fitted
+    root = np.linalg.cholesky(mapping.gram[np.ix_(fitted, fitted)])  # A'A = L L'
+    wanted = np.linalg.solve(root, mapping.cross[fitted] @ np.asarray(expression, np.float64).T)
+    for i in range(len(expression)):
+        solution = scipy.optimize.lsq_linear(root.T, wanted[:, i], (0, 1), method='bvls')
+        weights[i, fitted] = solution.x
+    return weights
+
+
+def to_arkit(
+    expression_space: str,
+    expression: np.ndarray,
+    jaw_open: np.ndarray,
+    mapping: FaceMapping | None = None,
+) -> np.ndarray:
+    """
+    Bring the frames of a plan to blendshapes.
+
+    Args:
+        expression_space: 'arkit52' or 'flame50'.
+        expression: `[n, 52]`, `[n, 50]`, or `[n, 0]` for a face that moves its jaw only.
+        jaw_open: `[n]` rad.
+        mapping: for `flame50`; without one its expression is neutral.
+
+    Returns:
+        float32 `[n, 52]`, 0..1.
+
+    Raises:
+        ValueError: an unknown space, a length that does not fit it, or a value not finite.
+    """
+    expression, jaw_open = np.asarray(expression, np.float32), np.asarray(jaw_open, np.float32)
+    if expression_space not in _LENGTHS:
+        raise ValueError(f'expression_space must be arkit52 or flame50, got {expression_space!r}')
+    n, length = expression.shape
+    if length not in (0, _LENGTHS[expression_space]):
+        raise ValueError(
+            f'expression of {expression_space} must have {_LENGTHS[expression_space]} values or '
+            f'none, got {length}'
+        )
+    if not (np.all(np.isfinite(expression)) and np.all(np.isfinite(jaw_open))):
+        raise ValueError('expression and jaw must be finite, got NaN or infinity')
+    if expression_space == 'arkit52' and length:
+        return np.clip(expression, 0.0, 1.0)
+    arkit = np.zeros((n, N_ARKIT), np.float32)
+    if length and mapping is not None:
+        arkit = flame_to_arkit(mapping, expression)
+    arkit[:, _JAW_OPEN] = np.clip(jaw_open / JAW_RAD_PER_JAW_OPEN, 0.0, 1.0)
+    return arkit
