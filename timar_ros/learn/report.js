@@ -84,6 +84,9 @@ function niceStep(range, wanted) {
   const raw = range / wanted, power = Math.pow(10, Math.floor(Math.log10(raw)));
   return [1, 2, 5, 10].map(m => m * power).find(step => step >= raw);
 }
+function timeStep(range) {
+  return range <= 90 ? niceStep(range, 10) : [15, 30, 60, 120, 300, 600].find(step => range / step <= 10) || 1200;
+}
 function shown(t) {
   const minutes = Math.floor(t / 60), seconds = (t - 60 * minutes).toFixed(1).padStart(4, '0');
   return `${minutes}:${seconds}`;
@@ -102,7 +105,7 @@ function overview() {
   g.fillStyle = '#f0f1f3'; g.fillRect(LEFT, 4, w - LEFT - RIGHT, 15); g.fillRect(LEFT, 24, w - LEFT - RIGHT, 15);
   turns(g, x, 4, 15, 'user', USER); turns(g, x, 24, 15, 'agent', AGENT);
   g.fillStyle = SOFT; g.textAlign = 'center'; g.textBaseline = 'top';
-  const step = Math.max(niceStep(duration, 10), 1);
+  const step = Math.max(timeStep(duration), 1);
   for (let t = 0; t <= duration; t += step) g.fillText(duration > 90 ? shown(t).slice(0, -2) : `${t} s`, x(t), 44);
   const { from, to } = view();
   if (to - from < duration) {
@@ -190,7 +193,7 @@ function detail() {
   curve(g, x, yJaw, C.jaw, from, to, INK); curve(g, x, ySpeed, C.speed, from, to, INK);
   g.restore();
   g.textAlign = 'center'; g.textBaseline = 'top'; g.fillStyle = SOFT;
-  const step = niceStep(to - from, 10);
+  const step = timeStep(to - from);
   for (let t = Math.ceil(from / step) * step; t <= to + 1e-9; t += step) {
     g.fillText(duration > 90 ? shown(t).replace('.0', '') : `${+t.toFixed(3)} s`, x(t), h - foot + 6);
   }
