@@ -46,6 +46,8 @@ class TimarConfig:
         mel_bands: of logmel.
         token_width, width, n_layers, n_heads: E, D, blocks and heads of the transformer.
         denoiser_width, denoiser_blocks: U and blocks of the diffusion head.
+        frame_mix: the agent-motion token of a frame also carries the other three tokens of that
+            frame (ours; the published model leaves all of it to attention).
         history: what the agent's own past looks like to the model: 'masked' (as published) or
             'shown' (what was really shown).
         positions: 'window' (a learned vector for each slot of the window, as published) or 'turn'
@@ -70,6 +72,7 @@ class TimarConfig:
     n_heads: int = 16
     denoiser_width: int = 1024
     denoiser_blocks: int = 3
+    frame_mix: bool = False
     history: str = 'masked'
     positions: str = 'window'
     cache: str = 'rebuild'
@@ -138,8 +141,8 @@ _LARGE_WAV2VEC2 = {
 PRESETS = {
     'mini': TimarConfig(
         motion_space='arkit55', speech='logmel', speech_width=128, token_width=192, width=256,
-        n_layers=5, n_heads=4, denoiser_width=256, denoiser_blocks=3, history='masked',
-        positions='turn', cache='banded', level='causal',
+        n_layers=5, n_heads=4, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
+        history='masked', positions='turn', cache='banded', level='causal',
     ),
     'base': TimarConfig(width=768, n_layers=24, n_heads=12, speech_config=_LARGE_WAV2VEC2),
     'large': TimarConfig(speech_config=_LARGE_WAV2VEC2),

@@ -19,7 +19,7 @@ from timar_ros.config import SamplingConfig, TimarConfig
 from timar_ros.model.attention import NORM_EPS, Block, TurnCache
 from timar_ros.model.diffusion import N_STEPS, DiffusionHead
 from timar_ros.model.speech import LogMelSpeech, Wav2Vec2Speech
-from timar_ros.model.turn import N_SEPARATORS, Turn, slots, turn_causal_mask
+from timar_ros.model.turn import MODALITIES, N_SEPARATORS, Turn, slots, turn_causal_mask
 from timar_ros.motion import get_space
 
 
@@ -75,6 +75,8 @@ class TIMAR(nn.Module):
         self.fake_latent = nn.Parameter(torch.zeros(1, E))
         self.z_proj = nn.Linear(E, D)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, D))
+        # Which sound belongs to which frame: ours gives it, the published model finds it.
+        self.frame_mix = nn.Linear(3 * D, D) if config.frame_mix else None
         self.z_proj_ln = nn.LayerNorm(D, eps=NORM_EPS)
         in_window = config.positions == 'window'
         n_slots = L * (config.max_turns if in_window else 1)
@@ -184,6 +186,9 @@ class TIMAR(nn.Module):
         z = self.z_proj(tokens)  # [B, N, L, D]
         agent = slots('agent_motion', T)
         masked = torch.where(turns.is_shown[..., None], z[:, :, agent], self.mask_token)
+        if self.frame_mix is not None:
+            others = [z[:, :, slots(modality, T)] for modality in MODALITIES[:3]]
+            masked = masked + self.frame_mix(torch.cat(others, dim=-1))
         return torch.cat([z[:, :, : agent.start], masked, z[:, :, agent.stop :]], dim=2)
 
     def _positions(self, table: torch.Tensor, first_turn: int, n_turns: int) -> torch.Tensor:
