@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from std_msgs.msg import String
 
+from timar_ros.msg import HeadStyle
 from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
 from timar_ros.nodes.recording import Voice, conversation_events
 
@@ -178,6 +179,21 @@ def test_a_clock_that_jumps_begins_a_new_conversation_and_the_head_glides(
     assert np.abs(np.diff(neck, axis=0)).max() < LARGEST_STEP_RAD
     assert neck[n_frames - 1, 0] > 0.4, 'the head was down when the clock jumped'
     assert partner.plans[-1].frames[0].turn < 6
+
+
+def test_a_style_that_the_weights_do_not_have_changes_nothing(
+    start_conversation, partner, make_voice
+):
+    start_conversation()
+    partner.meet()
+    style = partner.node.create_publisher(HeadStyle, 'agent/style', 10)
+    assert partner.graph.spin_until(style.get_subscription_count)
+
+    for _ in range(3):
+        style.publish(HeadStyle(emotion='happy', intensity=1.0))
+    partner.converse(make_voice(0.8))
+
+    assert len(partner.plans) >= 2
 
 
 def test_sound_before_any_clock_is_dropped(start_conversation, partner, make_voice):

@@ -15,7 +15,7 @@ from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import message_class
 from timar_ros.nodes.playout import FrameQueue, JumpGlide
 from timar_ros.nodes.speaking import Speaking
-from timar_ros.nodes.warnings import Warnings
+from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.nodes.worker import Worker
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.vad import SpeechDetector
@@ -223,7 +223,7 @@ def test_the_same_warning_with_other_numbers_is_told_once():
         def warning(self, text):
             self.told.append(text)
 
-    warnings = Warnings(Logger())
+    warnings = ThrottledWarnings(Logger())
 
     for text in ('lost 3 samples', 'lost 4.5 samples', 'the clock jumped by -5 s'):
         warnings.warn(text)

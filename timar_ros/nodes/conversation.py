@@ -31,7 +31,7 @@ from timar_ros.nodes.hearing import VoiceSubscription
 from timar_ros.nodes.params import declare
 from timar_ros.nodes.playout import FrameQueue
 from timar_ros.nodes.session import Session
-from timar_ros.nodes.warnings import Warnings
+from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.nodes.worker import Worker
 from timar_ros.stream.voices import VOICES
 
@@ -69,7 +69,7 @@ class ConversationNode(LifecycleNode):
         self._entities = []
         self._frames = FrameQueue()
         self._plans = collections.deque()  # from the worker's thread
-        self._warn = Warnings(self.get_logger()).warn
+        self._warn = ThrottledWarnings(self.get_logger()).warn
         self._style_ignored = False
         self._counts = collections.Counter()  # the executor's
         self._worker_counts = collections.Counter()

@@ -9,7 +9,7 @@ _EVERY_S = 5.0
 _MAX_KINDS = 1000
 
 
-class Warnings:
+class ThrottledWarnings:
     """
     Log texts, but not each time again with other numbers. Any thread may warn.
 
