@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training loop: exact resume, the recipe's rules, and that it learns."""
 
+import copy
 import dataclasses
 import json
 
@@ -134,6 +135,23 @@ def test_biases_norms_and_the_diffusion_head_do_not_decay():
     assert all(parameter.dim() > 1 for parameter in decayed['params'])
     assert not any(names[id(p)].startswith('diffloss.') for p in decayed['params'])
     assert len(decayed['params']) + len(plain['params']) == len(names)
+
+
+def test_the_diffusion_head_learns_first_where_the_recipe_says_so():
+    run = dataclasses.replace(_make_run(), head_first=1)
+    made = training.Training(run, _Speech(), _statistics())
+
+    def changed(before):
+        after = made.model.state_dict()
+        names = {name for name in before if not torch.equal(before[name], after[name])}
+        return {name.startswith('diffloss.') for name in names}
+
+    before = copy.deepcopy(made.model.state_dict())
+    made.advance()
+    assert changed(before) == {True}
+    before = copy.deepcopy(made.model.state_dict())
+    made.advance()
+    assert changed(before) == {True, False}
 
 
 def test_tokens_of_one_frame_begin_with_a_common_code():

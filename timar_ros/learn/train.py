@@ -34,6 +34,7 @@ from timar_ros.motion import get_space
 _BETAS = (0.9, 0.95)
 _PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 _HELD_OUT_BATCHES = 8
+_FROZEN = 'speech.net.'  # the wav2vec2 encoder, which is never trained
 # Of the code that tokens of one frame share at the start: period of its slowest wave, and size
 # beside embeddings of 0.02 and tokens of about 1.
 _LONGEST_WAVE_FRAMES = 100.0
@@ -52,12 +53,15 @@ class RunConfig:
         shown_noise: noise on frames that the model is shown, in standard deviations of each
             channel.
         precision: of the forward and backward pass; weights and optimiser stay float32.
+        head_first: steps in which only the diffusion head learns. Its variance is so wrong at
+            first that its gradient, fifty times that of the motion, would wreck the transformer.
     """
 
     preset: str = 'mini'
     model: dict = dataclasses.field(default_factory=dict)
     train: dict = dataclasses.field(default_factory=dict)
     shown_noise: float = 0.0
+    head_first: int = 0
     precision: str = 'float32'
 
     def __post_init__(self):
@@ -107,7 +111,7 @@ class Training:
             self.model.motion_mean.copy_(mean)
             self.model.motion_std.copy_(deviation)
         else:
-            self.model = copy.deepcopy(initial).float().requires_grad_(True)
+            self.model = copy.deepcopy(initial).float()
         self.model.to(device).train()
         self.mean_model = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = make_optimizer(self.model, self.train)
@@ -121,6 +125,10 @@ class Training:
             group['lr'] = train.learning_rate * min(
                 1.0, (self.step + 1) / max(train.warmup_steps, 1)
             )
+        for name, parameter in self.model.named_parameters():
+            if not name.startswith(_FROZEN):
+                is_head = name.startswith('diffloss.')
+                parameter.requires_grad_(is_head or self.step >= self.run.head_first)
         loss, parts = self._loss(self.model, batch, (train.seed, 1, self.step))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -206,7 +214,7 @@ def make_optimizer(model: TIMAR, train: TrainConfig) -> torch.optim.AdamW:
     """
     decayed, plain = [], []
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad or name.startswith('speech.net.'):
+        if name.startswith(_FROZEN):
             continue
         is_plain = parameter.dim() == 1 or name.endswith('bias') or name.startswith('diffloss.')
         (plain if is_plain else decayed).append(parameter)
