@@ -80,7 +80,7 @@ def read_landmarks(path: str | pathlib.Path) -> np.ndarray:
 
 
 def carry_over(
-    shapes: FaceModel, vertices: np.ndarray, landmarks: np.ndarray, reach: float = 0.02
+    shapes: FaceModel, vertices: np.ndarray, landmarks: np.ndarray, reach: float = 0.05
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Carry the displacements of one face over to the vertices of another.

@@ -31,12 +31,12 @@ class FaceMapping:
     What bounded least squares needs to know of two face models, and nothing else of them.
 
     The weights w of a FLAME expression e are those whose mesh comes nearest to FLAME's:
-    min |A w - E e|² + ridge |w|² over 0 <= w <= 1, with A the displacements of the blendshapes and
-    E those of FLAME's coefficients. All it takes is AᵀA + ridge and AᵀE.
+    min |A w - E e|² + w'R w over 0 <= w <= 1, with A the displacements of the blendshapes, E those
+    of FLAME's coefficients and R a small diagonal. All it takes is A'A + R and A'E.
 
     Attributes:
-        gram: `[52, 52]`, AᵀA + ridge; rows and columns of blendshapes not fitted are 0.
-        cross: `[52, 50]`, AᵀE.
+        gram: `[52, 52]`, A'A + R; rows and columns of blendshapes not fitted are 0.
+        cross: `[52, 50]`, A'E.
         source: what it was fitted from, for people.
     """
 

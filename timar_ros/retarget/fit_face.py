@@ -68,8 +68,8 @@ def fit_mapping(
     columns = [ARKIT_NAMES.index(shapes.names[i]) for i in used]
     gram, cross = np.zeros((N_ARKIT, N_ARKIT)), np.zeros((N_ARKIT, N_FLAME))
     products = basis.T @ basis
-    # Without it, shapes that look alike share a motion at random, and jitter.
-    products += _RIDGE * np.trace(products) / len(used) * np.eye(len(used))
+    # Without a ridge, shapes that look alike share a motion at random, and jitter.
+    products += _RIDGE * np.diag(np.diag(products))
     gram[np.ix_(columns, columns)] = products
     cross[columns] = basis.T @ flame.displacements[is_met].reshape(-1, N_FLAME)
     return FaceMapping(gram, cross, source)
@@ -80,7 +80,7 @@ def explained(mapping: FaceMapping, flame: FaceModel, n: int = 200) -> float:
     Tell how much of FLAME's motion the blendshapes repeat.
 
     Formula: 1 - sum |A w - E e|² / sum |E e|² over n expressions e ~ N(0, 1), 0 at worst. It is
-    what the fit itself counts, by AᵀA and AᵀE; vertices that do not meet count as not repeated.
+    what the fit itself counts, by A'A and A'E; vertices that do not meet count as not repeated.
     """
     expression = np.random.default_rng(0).standard_normal((n, N_FLAME))
     weights = flame_to_arkit(mapping, expression).astype(np.float64)
