@@ -48,6 +48,8 @@ class TimarConfig:
         denoiser_width, denoiser_blocks: U and blocks of the diffusion head.
         frame_mix: the agent-motion token of a frame also carries the other three tokens of that
             frame (ours; the published model leaves all of it to attention).
+        noise_spread: deviation, in frames, of the window that motion is drawn with: noise that
+            changes slowly leaves each frame's own distribution as it is; 0 = white, as published.
         history: what the agent's own past looks like to the model: 'masked' (as published) or
             'shown' (what was really shown).
         positions: 'window' (a learned vector for each slot of the window, as published) or 'turn'
@@ -73,6 +75,7 @@ class TimarConfig:
     denoiser_width: int = 1024
     denoiser_blocks: int = 3
     frame_mix: bool = False
+    noise_spread: float = 0.0
     history: str = 'masked'
     positions: str = 'window'
     cache: str = 'rebuild'
@@ -91,6 +94,7 @@ class TimarConfig:
         ).split():
             _at_least(name, getattr(self, name), 1)
         _at_least('token_width', self.token_width, 2)
+        _at_least('noise_spread', self.noise_spread, 0)
         if self.width % self.n_heads:
             raise ValueError(
                 f'width must be a multiple of n_heads, got {self.width} and {self.n_heads}'
@@ -142,7 +146,7 @@ PRESETS = {
     'mini': TimarConfig(
         motion_space='arkit55', speech='logmel', speech_width=128, token_width=192, width=256,
         n_layers=5, n_heads=4, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
-        history='masked', positions='turn', cache='banded', level='causal',
+        noise_spread=6.0, history='masked', positions='turn', cache='banded', level='causal',
     ),
     'base': TimarConfig(width=768, n_layers=24, n_heads=12, speech_config=_LARGE_WAV2VEC2),
     'large': TimarConfig(speech_config=_LARGE_WAV2VEC2),

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 import torch
 
-from timar_ros.stream.noise import draw_noise
+from timar_ros.stream.noise import draw_noise, draw_smooth_noise
 
 _T, _M = 5, 7
 
@@ -83,3 +83,21 @@ def test_noise_far_into_a_conversation_is_found_without_drawing_what_came_before
 
     assert noise.isfinite().all()
     assert not torch.equal(noise, _draw(first_turn=10**9 - 1))
+
+
+def test_smooth_noise_keeps_each_frame_normal_and_ties_neighbours():
+    noise = draw_smooth_noise(list(range(40)), 0, 3, 1, 4, 25, 8, spread=4.0)
+    rows = noise.permute(0, 2, 3, 5, 1, 4).reshape(-1, 75)
+
+    assert noise.shape == (40, 3, 1, 4, 25, 8)
+    torch.testing.assert_close(rows.var(0), torch.ones(75), atol=0.25, rtol=0)
+    correlation = (rows[:, :-1] * rows[:, 1:]).mean(0)
+    # A Gaussian window of deviation s correlates neighbours by exp(-1 / 4 s^2), at seams as well.
+    torch.testing.assert_close(correlation, torch.full((74,), 0.984), atol=0.2, rtol=0)
+
+
+def test_smooth_noise_of_a_turn_does_not_depend_on_what_is_drawn_with_it():
+    together = draw_smooth_noise([3], 0, 4, 1, 2, 25, 5, spread=6.0)
+    alone = draw_smooth_noise([3], 2, 1, 1, 2, 25, 5, spread=6.0)
+
+    torch.testing.assert_close(together[:, 2:3], alone, atol=1e-6, rtol=0)

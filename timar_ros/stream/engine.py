@@ -14,14 +14,15 @@ specification of everything here is `TIMAR.draft_full_window`.
 
 from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 
 import torch
 
-from timar_ros.config import SamplingConfig
+from timar_ros.config import SamplingConfig, TimarConfig
 from timar_ros.model.attention import TurnCache
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import Turn, stack_turns
-from timar_ros.stream.noise import draw_noise
+from timar_ros.stream.noise import draw_noise, draw_smooth_noise
 
 # What `rebase` keeps when its window is full (TIMAR.md §7).
 _REBASE_TURNS = 3
@@ -50,6 +51,12 @@ class ConversationState:
         return dataclasses.replace(self, cache=self.cache.clone(), tokens=self.tokens.clone())
 
 
+def _noise_of(config: TimarConfig) -> Callable[..., torch.Tensor]:
+    if config.noise_spread:
+        return functools.partial(draw_smooth_noise, spread=config.noise_spread)
+    return draw_noise
+
+
 class Engine:
     """
     Run a TIMAR turn by turn.
@@ -58,7 +65,7 @@ class Engine:
         model: weights.
         sampling: how motion is drawn.
         open_turns: how many turns may be drafted together.
-        noise: what draws the noise; signature of `draw_noise`.
+        noise: what draws the noise, signature of `draw_noise`; None = what the weights want.
 
     Raises:
         ValueError: the window is too small for that many open turns.
@@ -69,12 +76,12 @@ class Engine:
         model: TIMAR,
         sampling: SamplingConfig | None = None,
         open_turns: int = 1,
-        noise: Callable[..., torch.Tensor] = draw_noise,
+        noise: Callable[..., torch.Tensor] | None = None,
     ):
         self.model = model
         self.sampling = sampling or SamplingConfig()
         self.open_turns = open_turns
-        self._noise = noise
+        self._noise = noise or _noise_of(model.config)
         room = model.config.max_turns - open_turns
         wanted = self.sampling.context_turns
         self.context_turns = room if wanted is None else wanted

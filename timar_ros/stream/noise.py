@@ -15,8 +15,10 @@ import torch
 def _normal(seed: int, turn: int, draw: int, n: int) -> np.ndarray:
     """Return n standard normal numbers, float32, for one place in a conversation."""
     # Philox counts instead of remembering, and its raw numbers are the same in every NumPy.
-    key = np.array([seed % 2**64, 0], np.uint64)  # a plain list would round large seeds
-    bits = np.random.Philox(key=key, counter=[0, turn, draw, 0])
+    # Arrays, since plain lists would round large numbers; the turn before the first is 2^64 - 1.
+    key = np.array([seed % 2**64, 0], np.uint64)
+    counter = np.array([0, turn % 2**64, draw, 0], np.uint64)
+    bits = np.random.Philox(key=key, counter=counter)
     raw = bits.random_raw((n + 1) // 2)
     first = ((raw >> np.uint64(32)).astype(np.float64) + 1.0) / 2.0**32  # (0, 1]
     second = (raw & np.uint64(0xFFFFFFFF)).astype(np.float64) / 2.0**32
@@ -59,3 +61,45 @@ def draw_noise(
     ]
     noise = np.stack(rows).reshape(len(seeds), n_turns, n_passes, n_draws, *shape)
     return torch.from_numpy(noise)
+
+
+def draw_smooth_noise(
+    seeds: Sequence[int],
+    first_turn: int,
+    n_turns: int,
+    n_passes: int,
+    n_draws: int,
+    n_frames: int,
+    n_channels: int,
+    spread: float,
+) -> torch.Tensor:
+    """
+    Draw noise that changes slowly over the frames; each frame alone is as normal as ever.
+
+    The head draws each frame by itself, given its context. What the context leaves open is then
+    left open alike for neighbouring frames, also across turns, instead of shaking the head.
+
+    Args:
+        seeds: as of `draw_noise`, and so on to `n_channels`.
+        first_turn: of the turns wanted.
+        n_turns: N.
+        n_passes: revealing passes a turn.
+        n_draws: draws a pass.
+        n_frames: T.
+        n_channels: M.
+        spread: standard deviation of the Gaussian window, frames.
+
+    Returns:
+        float32 `[B, N, n_passes, n_draws, T, M]`: white noise under a window of norm 1, which
+        reaches three deviations, and one turn at most, to both sides.
+    """
+    white = draw_noise(seeds, first_turn - 1, n_turns + 2, n_passes, n_draws, n_frames, n_channels)
+    reach = min(int(3 * spread), n_frames)
+    window = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / spread) ** 2)
+    window = window / window.square().sum().sqrt()
+    B, N = white.shape[:2]
+    rows = white.permute(0, 2, 3, 5, 1, 4).reshape(-1, 1, N * n_frames)  # frames in a row
+    smooth = torch.nn.functional.conv1d(rows, window[None, None], padding=reach)
+    smooth = smooth[..., n_frames : (N - 1) * n_frames]
+    shape = (B, n_passes, n_draws, n_channels, n_turns, n_frames)
+    return smooth.reshape(shape).permute(0, 4, 1, 2, 5, 3).contiguous()
