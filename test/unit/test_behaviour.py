@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from timar_ros.learn import behaviour
+from timar_ros.stream import lips
 
 _FPS = 25.0
 _RATE_HZ = 16000
@@ -86,7 +87,7 @@ def test_lip_lag_is_the_delay_of_the_jaw(delay_ms):
     opening, voice = _syllables()
     jaw = np.interp(_seconds(20) - delay_ms / 1000, np.arange(len(opening)) / 100, opening)
 
-    lag = behaviour.lip_sync(0.3 * jaw, voice, _RATE_HZ)
+    lag = lips.lip_sync(0.3 * jaw, voice, _RATE_HZ)
 
     assert 1000 * lag.lag_s == pytest.approx(delay_ms, abs=8)
     assert lag.correlation > 0.85
@@ -97,7 +98,7 @@ def test_a_jaw_of_another_voice_does_not_follow_this_one():
     _, voice = _syllables(seed=2)
     jaw = np.interp(_seconds(20), np.arange(len(opening)) / 100, opening)
 
-    assert behaviour.lip_sync(jaw, voice, _RATE_HZ).correlation < 0.4
+    assert lips.lip_sync(jaw, voice, _RATE_HZ).correlation < 0.4
 
 
 def test_lip_lag_of_a_44_khz_voice_is_the_same():
@@ -107,7 +108,7 @@ def test_lip_lag_of_a_44_khz_voice_is_the_same():
     voice = np.interp(times, np.arange(len(opening)) / 100, opening) * rng.normal(size=len(times))
     jaw = np.interp(_seconds(20) - 0.04, np.arange(len(opening)) / 100, opening)
 
-    assert behaviour.lip_sync(jaw, voice, 44100).lag_s == pytest.approx(0.04, abs=0.008)
+    assert lips.lip_sync(jaw, voice, 44100).lag_s == pytest.approx(0.04, abs=0.008)
 
 
 def test_a_mouth_at_rest_is_compared_with_the_speaking_one():
@@ -142,16 +143,16 @@ def test_the_follower_is_found_behind_its_leader():
     leader = np.convolve(rng.normal(size=1500), np.hanning(25), 'same')
     follower = np.roll(leader, 15) + 0.1 * rng.normal(size=1500)
 
-    lag = behaviour.cross_lag(follower, leader, _FPS, 0.0, 2.0)
+    lag = lips.cross_lag(follower, leader, _FPS, 0.0, 2.0)
 
     assert lag.lag_s == pytest.approx(0.6, abs=0.02)
     assert lag.correlation > 0.95
 
 
 def test_nothing_follows_a_constant():
-    lag = behaviour.cross_lag(np.ones(200), np.random.default_rng(5).normal(size=200), _FPS, 0, 1)
+    lag = lips.cross_lag(np.ones(200), np.random.default_rng(5).normal(size=200), _FPS, 0, 1)
 
-    assert lag == behaviour.Lag(0.0, 0.0)
+    assert lag == lips.Lag(0.0, 0.0)
 
 
 def test_diversity_is_the_mean_distance_between_seeds():
@@ -184,7 +185,7 @@ def test_a_voice_is_active_where_it_sounds_and_through_short_gaps():
 def test_the_envelope_of_a_tone_is_its_rms():
     tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(_RATE_HZ) / _RATE_HZ)
 
-    envelope = behaviour.voice_envelope(tone, _RATE_HZ, 25.0)
+    envelope = lips.voice_envelope(tone, _RATE_HZ, 25.0)
 
     np.testing.assert_allclose(envelope[2:-2], 0.5 / np.sqrt(2), rtol=1e-3)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from timar_ros.learn import behaviour, events
 from timar_ros.motion import MotionSpace, jaw_open_rad
+from timar_ros.stream import lips
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 
 
@@ -233,20 +234,20 @@ def _nods(neck, user, agent, fps) -> tuple[float, float]:
 
 
 def _lip_sync(answer: Answer) -> tuple[float, float]:
-    lag = behaviour.lip_sync(answer.jaw, answer.agent_voice, SAMPLE_RATE_HZ, answer.fps)
+    lag = lips.lip_sync(answer.jaw, answer.agent_voice, SAMPLE_RATE_HZ, answer.fps)
     # A mouth that does not move has no lag.
     return 1000 * lag.lag_s if lag.correlation else float('nan'), lag.correlation
 
 
 def _reaction(answer: Answer) -> tuple[float, float]:
-    loudness = behaviour.voice_envelope(answer.user_voice, SAMPLE_RATE_HZ, answer.fps)
+    loudness = lips.voice_envelope(answer.user_voice, SAMPLE_RATE_HZ, answer.fps)
     speed = behaviour.head_speed(answer.neck, answer.fps)
-    lag = behaviour.cross_lag(speed, loudness, answer.fps, -1.0, 3.0)
+    lag = lips.cross_lag(speed, loudness, answer.fps, -1.0, 3.0)
     return lag.lag_s if lag.correlation else float('nan'), lag.correlation
 
 
 def _mimicry(answer: Answer) -> tuple[float, float]:
     user_neck = answer.user_motion[:, answer.space.neck]
     speeds = (behaviour.head_speed(neck, answer.fps) for neck in (answer.neck, user_neck))
-    lag = behaviour.cross_lag(*speeds, answer.fps, -2.0, 2.0)
+    lag = lips.cross_lag(*speeds, answer.fps, -2.0, 2.0)
     return lag.lag_s if lag.correlation else float('nan'), lag.correlation

@@ -19,6 +19,7 @@ import soxr
 from timar_ros.learn import behaviour
 from timar_ros.learn.figures import GROUPS, Answer, Figure
 from timar_ros.motion import MotionSpace, jaw_open_rad
+from timar_ros.stream import lips
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 
 _FOLDER = pathlib.Path(__file__).parent
@@ -112,7 +113,7 @@ def _envelope(samples: np.ndarray) -> str:
     """Return loudness in 255 steps from -50 dB of full scale to the loudest."""
     if not len(samples):
         return ''
-    level = behaviour.voice_envelope(samples, SAMPLE_RATE_HZ, _ENVELOPE_HZ)
+    level = lips.voice_envelope(samples, SAMPLE_RATE_HZ, _ENVELOPE_HZ)
     level_db = 20 * np.log10(level + 1e-9)
     loudest_db = max(level_db.max(), _QUIETEST_DB + 1)
     share = (level_db - _QUIETEST_DB) / (loudest_db - _QUIETEST_DB)
