@@ -265,10 +265,10 @@ class FaceNode(Node):
 
 def action_units_to_msg(units: np.ndarray):
     """Put action units `[99]` into a FacialActionUnits; those not expressed have confidence 0."""
-    msg = FacialActionUnits()
-    msg.intensity = units.astype(np.float32)
-    msg.confidence = EXPRESSED.astype(np.float32)
-    return msg
+    # Lists fit both kinds of arrays that versions of hri_msgs have, bounded and not.
+    return FacialActionUnits(
+        intensity=units.tolist(), confidence=EXPRESSED.astype(float).tolist()
+    )
 
 
 def main(args=None):

@@ -29,6 +29,7 @@ _MAX_PINGS_A_SECOND, _MAX_BURST = 20, 40
 _MAX_WAITING = 64  # messages for one client; one that takes fewer than come is dropped
 _SEND_TIMEOUT_S = 5.0
 _HEARTBEAT_S = 20.0
+_CONNECTING_S = 1.0
 _REQUEST_TIMEOUT_S = 20.0  # for a connection to become a socket, or to end
 # A page takes one connection for its socket and up to six while it loads.
 _CONNECTIONS_A_CLIENT = 8
@@ -163,32 +164,35 @@ class FaceServer:
             server.close()
             for client in list(self._clients):
                 await _close(client.ws, WSCloseCode.GOING_AWAY, b'the face node ends')
+            for protocol in self._connections:
+                if protocol.transport is not None:
+                    protocol.transport.abort()  # a stalled one would hold up the end
             await runner.cleanup()
 
     # Connections
 
     def _admit(self, make_protocol):
         """Return a protocol for a new connection; TCP without an end is an attack, too."""
+        now_s = time.monotonic()
+        # One that was only just let in has no transport yet, one that is gone none any more.
         self._connections = {
             protocol: since
             for protocol, since in self._connections.items()
-            if protocol.transport is not None
+            if protocol.transport is not None or now_s - since < _CONNECTING_S
         }
         if len(self._connections) >= self._config.max_clients + _CONNECTIONS_A_CLIENT:
             self.counters['refused_connections'] += 1
             return _Refusal()
         protocol = make_protocol()
-        self._connections[protocol] = time.monotonic()
+        self._connections[protocol] = now_s
         return protocol
 
     def _drop_idle_connections(self) -> None:
         in_use = {client.request.protocol for client in self._clients}
-        for protocol, since in list(self._connections.items()):
+        for protocol, since in self._connections.items():
             is_old = time.monotonic() - since > _REQUEST_TIMEOUT_S
-            if protocol.transport is None or (is_old and protocol not in in_use):
-                del self._connections[protocol]
-                if protocol.transport is not None:
-                    protocol.transport.abort()
+            if is_old and protocol.transport is not None and protocol not in in_use:
+                protocol.transport.abort()
 
     # HTTP
 

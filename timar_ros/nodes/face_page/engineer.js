@@ -138,7 +138,7 @@ export class Engineer {
       [COLORS.user, COLORS.agent].forEach((color, k) => {
         if (!(s.state & (k + 1))) return;
         c.fillStyle = color;
-        c.fillRect(x(s.at), top + 20 + k * (lane + 3), Math.max(1, x(until) - x(s.at) + 0.5), lane);
+        c.fillRect(x(s.at), top + 20 + k * (lane + 3), Math.max(1, x(until) - x(s.at) + 1), lane);
       });
     });
     c.fillStyle = COLORS.text;

@@ -103,7 +103,8 @@ export function paintCheeks(pen, cheeks) {
     const y = 0.28 - 0.05 * raise;
     const size = 0.21 + 0.03 * raise + 0.05 * puff;
     pen.begin().ellipse(x, y, size * 1.15, size);
-    const strength = 0.34 + 0.34 * raise + 0.15 * puff;
+    const away = Math.max(0, side * Math.sin(pen.projection.yaw)); // round the edge of a turned head
+    const strength = (0.34 + 0.34 * raise + 0.15 * puff) * Math.max(0, 1 - 1.6 * away);
     pen.fill(pen.around(x, y, size * 1.1, [[0, `rgba(255, 122, 140, ${strength})`], [1, 'rgba(255, 122, 140, 0)']]));
   });
 }

@@ -1,0 +1,311 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The face's server against its clients: friendly, late, greedy, slow and hostile ones."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import time
+
+import pytest
+
+aiohttp = pytest.importorskip('aiohttp', reason='no aiohttp here: pip install aiohttp')
+
+from timar_ros.nodes.face_server import FaceServer, ServerConfig  # noqa: E402
+
+
+@pytest.fixture
+def serve():
+    """Return the maker of servers on a free port, on a clock that shows 1234 ms."""
+    with contextlib.ExitStack() as stack:
+
+        def make(**config) -> FaceServer:
+            server = FaceServer(ServerConfig(**{'port': 0, **config}), lambda: 1234.0)
+            stack.callback(server.close)
+            return server
+
+        yield make
+
+
+def run(scenario, timeout_s=20.0):
+    return asyncio.run(asyncio.wait_for(scenario, timeout_s))
+
+
+def address(server, path=''):
+    return f'http://127.0.0.1:{server.port}/{path}'
+
+
+@contextlib.asynccontextmanager
+async def look(server, **headers):
+    """Open a socket as a browser on the server's own page does."""
+    given = {'Origin': address(server).rstrip('/'), **headers}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(address(server, 'socket'), headers=given) as ws,
+    ):
+        yield ws
+
+
+async def told(ws):
+    """Return the next message, decoded, or the code with which the socket was closed."""
+    message = await ws.receive(timeout=10)
+    if message.type == aiohttp.WSMsgType.TEXT:
+        return json.loads(message.data)
+    return message.data if message.type == aiohttp.WSMsgType.BINARY else ws.close_code
+
+
+async def wait_until(is_done, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not is_done():
+        assert time.monotonic() < deadline, 'it did not come in time'
+        await asyncio.sleep(0.01)
+
+
+async def status_of(server, path='', **headers):
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(address(server, path), headers=headers) as response,
+    ):
+        return response.status, await response.text(), response.headers
+
+
+def test_the_page_and_all_it_names_come_from_here_and_forbid_anything_else(serve):
+    status, text, headers = run(status_of(serve()))
+
+    assert status == 200
+    assert '<canvas id="face"' in text
+    assert "default-src 'none'" in headers['Content-Security-Policy']
+    assert 'http' not in text.replace('http-equiv', '')
+
+
+@pytest.mark.parametrize(
+    'path', ['nothing.js', '../face.py', '%2e%2e/face.py', '..%2fface.py', 'face_page/main.js']
+)
+def test_nothing_but_the_page_is_served(path, serve):
+    status, text, _ = run(status_of(serve(), path))
+
+    assert status == 404
+    assert 'import' not in text
+
+
+def test_a_page_is_told_what_is_in_force_and_then_all_that_comes(serve):
+    server = serve()
+    server.send('{"type": "settings"}', keep_as='settings')
+    server.send(b'an older plan', keep_as='plan')
+    server.send(b'the plan', keep_as='plan')
+    server.send(b'a level that is gone')
+
+    async def scenario():
+        async with look(server) as ws:
+            first = [await told(ws) for _ in range(3)]
+            server.send(b'news')
+            return first, await told(ws)
+
+    first, news = run(scenario())
+    assert first[0]['type'] == 'hello'
+    assert first[1:] == [{'type': 'settings'}, b'the plan']
+    assert news == b'news'
+
+
+def test_a_ping_is_answered_with_the_time_of_the_stamps(serve):
+    async def scenario():
+        async with look(serve()) as ws:
+            await told(ws)
+            await ws.send_str('{"ping": 56.25}')
+            return await told(ws)
+
+    assert run(scenario()) == {'type': 'pong', 'ping': 56.25, 'clock_ms': 1234.0}
+
+
+@pytest.mark.parametrize(
+    'headers',
+    [
+        {'Origin': 'http://evil.example'},
+        {'Origin': 'null'},
+        {'Origin': ''},
+        {'Origin': 'http://evil.example', 'Host': 'evil.example'},  # a name pointed at us
+        {'Origin': 'http://localhost:1', 'Host': 'localhost:2'},
+    ],
+)
+def test_pages_of_other_sites_get_no_socket(headers, serve):
+    server = serve()
+
+    async def scenario():
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+            async with look(server, **headers):
+                pass
+        return refusal.value.status
+
+    assert run(scenario()) == 403
+    assert server.counters['refused_origin'] == 1
+    assert server.counters['clients'] == 0
+
+
+def test_a_name_that_was_not_allowed_gets_no_page_and_one_that_was_gets_it(serve):
+    server = serve(allowed_hosts=('robot.lab',))
+
+    assert run(status_of(server, Host='evil.example'))[0] == 421
+    assert 'allowed_hosts' in run(status_of(server, Host='evil.example'))[1]
+    assert run(status_of(server, Host=f'robot.lab:{server.port}'))[0] == 200
+    assert run(status_of(server, Host='[::1]:8390'))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ('message', 'code'),
+    [
+        ('garbage', 1008),
+        ('[1]', 1008),
+        ('{"ping": "now"}', 1008),
+        ('{"ping": true}', 1008),
+        ('{"ping": NaN}', 1008),
+        ('{"ping": 1e999}', 1008),
+        (b'\x00\x01', 1008),
+        ('{"ping": 1}' + ' ' * 600, 1009),
+    ],
+)
+def test_a_client_that_sends_anything_but_pings_is_closed_and_others_stay(message, code, serve):
+    server = serve()
+
+    async def scenario():
+        async with look(server) as good, look(server) as bad:
+            await told(good)
+            await told(bad)
+            send = bad.send_bytes if isinstance(message, bytes) else bad.send_str
+            await send(message)
+            closed = await told(bad)
+            server.send(b'still here')
+            return closed, await told(good)
+
+    assert run(scenario()) == (code, b'still here')
+
+
+def test_a_flood_of_pings_costs_the_connection(serve):
+    server = serve()
+
+    async def scenario():
+        async with look(server) as ws:
+            await told(ws)
+            with contextlib.suppress(ConnectionError):
+                for _ in range(500):
+                    await ws.send_str('{"ping": 1}')
+            answers = 0
+            while isinstance(answer := await told(ws), dict):
+                answers += answer['type'] == 'pong'
+            return answers, answer
+
+    answers, code = run(scenario())
+    assert answers <= 45
+    assert code in (1008, 1006)  # it may be gone before it reads why
+    assert server.counters['closed_misbehaved'] == 1
+
+
+def test_pings_as_a_page_sends_them_are_all_answered(serve):
+    async def scenario():
+        async with look(serve()) as ws:
+            await told(ws)
+            answers = []
+            for i in range(30):
+                await ws.send_str(json.dumps({'ping': i}))
+                answers.append((await told(ws))['ping'])
+            return answers
+
+    assert run(scenario()) == list(range(30))
+
+
+def test_only_so_many_may_look_and_one_that_leaves_makes_room(serve):
+    server = serve(max_clients=2)
+
+    async def scenario():
+        async with look(server) as first:
+            await told(first)
+            async with look(server) as second:
+                await told(second)
+                with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+                    async with look(server):
+                        pass
+            await wait_until(lambda: server.counters['clients'] == 1)
+            async with look(server) as third:
+                return refusal.value.status, await told(third)
+
+    status, hello = run(scenario())
+    assert status == 503
+    assert hello['type'] == 'hello'
+    assert server.counters['refused_full'] == 1
+
+
+def test_connections_that_say_nothing_are_bounded_and_the_page_survives_them(serve):
+    server = serve(max_clients=1)
+    idle = [socket.create_connection(('127.0.0.1', server.port)) for _ in range(40)]
+
+    async def scenario():
+        await wait_until(lambda: server.counters['refused_connections'] >= 31)
+        for connection in idle:
+            connection.close()
+        await asyncio.sleep(1.1)  # what is gone is counted a second longer
+        return await status_of(server)
+
+    assert run(scenario())[0] == 200
+    assert server.counters['refused_connections'] == 31  # 1 client and 8 connections are let in
+
+
+def test_a_client_that_does_not_read_is_dropped_and_the_others_miss_nothing(serve):
+    server = serve()
+    sent = [i.to_bytes(4, 'little') * 50_000 for i in range(150)]  # 30 MB
+
+    async def scenario():
+        async with look(server) as good:
+            reader, writer = await asyncio.open_connection('127.0.0.1', server.port, limit=1024)
+            origin = address(server).rstrip('/')
+            writer.write(
+                f'GET /socket HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nOrigin: {origin}\r\n'
+                'Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n'
+                'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n'.encode()
+            )
+            await reader.readuntil(b'\r\n\r\n')
+            await wait_until(lambda: server.counters['clients'] == 2)
+            await told(good)
+            got = []
+            for payload in sent:
+                server.send(payload)
+                got.append(await told(good))
+            await wait_until(lambda: server.counters['clients'] == 1)
+            writer.close()
+            return got
+
+    assert run(scenario()) == sent
+    assert server.counters['closed_slow'] == 1
+
+
+def test_an_end_of_the_node_closes_the_sockets_and_frees_the_port(serve):
+    server = serve()
+
+    async def scenario():
+        async with look(server) as ws:
+            await told(ws)
+            ending = asyncio.get_running_loop().run_in_executor(None, server.close)
+            code = await told(ws)
+            await ending
+            return code
+
+    started = time.monotonic()
+    assert run(scenario()) == 1001
+    assert time.monotonic() - started < 5
+    again = serve(port=server.port)
+    assert run(status_of(again))[0] == 200
+
+
+def test_a_port_that_is_taken_is_named_with_the_way_out(serve):
+    taken = serve().port
+
+    with pytest.raises(ValueError, match=rf'port {taken} \(.*\); set port to a free one'):
+        FaceServer(ServerConfig(port=taken), lambda: 0.0)
+
+
+def test_others_in_the_network_reach_it_only_if_told_so(serve):
+    server = serve()
+
+    assert server.url == f'http://127.0.0.1:{server.port}/'
+    assert server._socket.getsockname()[0] == '127.0.0.1'
+    everywhere = serve(host='0.0.0.0')
+    assert everywhere.url == f'http://{socket.gethostname()}:{everywhere.port}/'
