@@ -71,6 +71,7 @@ class BagWriter:
         plugin = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}[storage]
         self._writer = Writer(path, version=9, storage_plugin=plugin)
         self._connections = {}
+        self.definition = None  # written into the bag in place of its own
 
     def __enter__(self):
         self._writer.open()
@@ -180,6 +181,33 @@ def test_a_message_is_read_by_the_definition_in_its_bag(tmp_path):
 
     recording = read(tmp_path / 'bag')
 
+    np.testing.assert_array_equal(recording.voices['user'].samples * 32768, voice(1))
+
+
+IDL = """
+module timar_ros { module msg {
+  struct AudioChunk {
+    std_msgs::msg::Header header;
+    unsigned long sample_rate;
+    uint8 channels;
+    string encoding;
+    uint64 first_sample;
+    builtin_interfaces::msg::Time sent;
+    sequence<uint8> data;
+  };
+}; };
+"""
+
+
+def test_definitions_in_idl_are_understood(tmp_path):
+    rule = '=' * 80
+    with BagWriter(tmp_path / 'bag') as bag:
+        bag.definition = f'{rule}\nIDL: timar_ros/msg/AudioChunk\n{IDL}'
+        bag.write_chunks('/user/audio', voice(1))
+
+    recording = read(tmp_path / 'bag')
+
+    assert b'ros2idl' in next((tmp_path / 'bag').glob('*.mcap')).read_bytes()
     np.testing.assert_array_equal(recording.voices['user'].samples * 32768, voice(1))
 
 

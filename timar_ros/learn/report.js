@@ -173,7 +173,8 @@ function detail() {
   }
   g.restore();
   const labelled = (box, title, range, unit, y) => {
-    g.fillStyle = INK; g.textAlign = 'left'; g.textBaseline = 'bottom'; g.fillText(title, LEFT, box.top - 4);
+    g.fillStyle = INK; g.textAlign = 'left'; g.textBaseline = 'bottom';
+    g.fillText(w < 760 ? title.split(/[:,]/)[0] : title, LEFT, box.top - 4);
     if (!range) return;
     const step = niceStep(range[1] - range[0], Math.max(box.height / 32, 2));
     g.textAlign = 'right'; g.textBaseline = 'middle'; g.lineWidth = 1;

@@ -43,16 +43,14 @@ def write_report(
         figures: from `compute_figures`.
         about: what report.json says of how it was made.
     """
-    parts = {
-        'title': f'Conversation: {about["recording"]}',
-        'subtitle': _subtitle(about),
-    }
     page = (_FOLDER / 'report.html').read_text(encoding='utf-8')
     script = (_FOLDER / 'report.js').read_text(encoding='utf-8')
     script = script.replace(
         '{{heads}}', (_FOLDER / 'report_heads.js').read_text(encoding='utf-8').rstrip()
     )
-    blocks = {name: html.escape(text) for name, text in parts.items()} | {
+    blocks = {
+        'recording': html.escape(about['recording']),
+        'subtitle': html.escape(_subtitle(about)),
         'tiles': _tiles(figures),
         'rows': _rows(figures, about['not_measured']),
         'notes': _notes(about['notes']),
