@@ -83,7 +83,10 @@ class BagWriter:
     def connect(self, topic, kind):
         key = topic, kind
         if key not in self._connections:
-            self._connections[key] = self._writer.add_connection(topic, kind, typestore=self.store)
+            options = {'typestore': self.store}
+            if self.definition:
+                options = {'msgdef': self.definition, 'rihs01': self.store.hash_rihs01(kind)}
+            self._connections[key] = self._writer.add_connection(topic, kind, **options)
         return self._connections[key]
 
     def write(self, topic, kind, received_ns, **fields):
