@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from timar_ros.learn.recording import read_motion_frames, read_wav, read_wavs
+from timar_ros.learn.offline import deliver_voice
+from timar_ros.learn.recording import compose_voice, read_motion_frames, read_wav, read_wavs
 from timar_ros.motion import get_space
 
 TURN_S = Fraction(1)
@@ -97,6 +98,21 @@ def test_the_agent_is_known_ahead_and_the_user_when_captured(tmp_path):
     assert user.packet.stamp_ns == agent.packet.stamp_ns == 60_000_000
     assert (user.due_ns, user.arrival_ns) == (60_000_000, 80_000_000)
     assert agent.packet.sent_ns == agent.due_ns == 60_000_000 - LEAD_NS
+
+
+@pytest.mark.parametrize('name', ['user', 'agent'])
+def test_a_voice_of_any_length_is_put_together_whole(name):
+    noise = np.random.default_rng(0).standard_normal(300 * 16000).astype(np.float32) / 8
+    feed = deliver_voice(name, noise, 16000, LEAD_NS)
+    # half of what was said in 20 to 200 s never arrived
+    kept = [d for i, d in enumerate(feed) if not 1000 <= i < 10000 or i % 2]
+
+    voice = compose_voice(name, kept, 0, Fraction(300))
+
+    chunk = np.arange(len(noise)) // 320
+    is_known = ~((chunk >= 1000) & (chunk < 10000) & (chunk % 2 == 0))
+    np.testing.assert_array_equal(voice.is_present, is_known)
+    np.testing.assert_array_equal(voice.samples, np.where(is_known, noise, 0))
 
 
 def test_a_wav_that_was_cut_off_is_heard_as_far_as_it_goes(tmp_path):
