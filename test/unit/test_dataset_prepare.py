@@ -9,6 +9,7 @@ import scipy.io.wavfile
 from timar_ros.learn import behaviour, prepare
 from timar_ros.learn.clips import open_clips
 from timar_ros.motion import get_space
+from timar_ros.stream.lips import lip_sync
 
 _RATE_HZ = 16000
 
@@ -58,7 +59,7 @@ def test_the_mouth_moves_with_the_agents_words(clips):
     jaw_channel = get_space('arkit55').index('jawOpen')
 
     for clip in clips:
-        lag = behaviour.lip_sync(clip.agent_motion[:, jaw_channel], _voices(clip)[0], _RATE_HZ)
+        lag = lip_sync(clip.agent_motion[:, jaw_channel], _voices(clip)[0], _RATE_HZ)
 
         assert lag.correlation > 0.8
         assert abs(lag.lag_s) < 0.04
