@@ -164,7 +164,7 @@ def test_tokens_of_one_frame_begin_with_a_common_code():
 
 
 def test_the_learning_rate_warms_up_and_stays():
-    made = _make_training(warmup_steps=3, learning_rate=0.3)
+    made = _make_training(steps=9, warmup_steps=3, learning_rate=0.3)
     rates = []
 
     for _ in range(5):
@@ -172,6 +172,18 @@ def test_the_learning_rate_warms_up_and_stays():
         rates.append(made.optimizer.param_groups[0]['lr'])
 
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.3, 0.3])
+
+
+def test_the_learning_rate_falls_over_the_last_steps():
+    run = dataclasses.replace(_make_run(steps=5, warmup_steps=1, learning_rate=0.4), cooldown=4)
+    made = training.Training(run, _Speech(), _statistics())
+    rates = []
+
+    for _ in range(5):
+        made.advance()
+        rates.append(made.optimizer.param_groups[0]['lr'])
+
+    assert rates == pytest.approx([0.4, 0.4, 0.3, 0.2, 0.1])
 
 
 def test_mean_weights_follow_the_exponential_formula():

@@ -55,6 +55,7 @@ class RunConfig:
         precision: of the forward and backward pass; weights and optimiser stay float32.
         head_first: steps in which only the diffusion head learns. Its variance is so wrong at
             first that its gradient, fifty times that of the motion, would wreck the transformer.
+        cooldown: last steps, over which the learning rate falls to nothing; prolong a run before.
     """
 
     preset: str = 'mini'
@@ -62,6 +63,7 @@ class RunConfig:
     train: dict = dataclasses.field(default_factory=dict)
     shown_noise: float = 0.0
     head_first: int = 0
+    cooldown: int = 0
     precision: str = 'float32'
 
     def __post_init__(self):
@@ -122,9 +124,7 @@ class Training:
         first = self.step * train.batch_size
         batch = [self.windows[first + i] for i in range(train.batch_size)]
         for group in self.optimizer.param_groups:
-            group['lr'] = train.learning_rate * min(
-                1.0, (self.step + 1) / max(train.warmup_steps, 1)
-            )
+            group['lr'] = train.learning_rate * self._ramp()
         for name, parameter in self.model.named_parameters():
             if not name.startswith(_FROZEN):
                 is_head = name.startswith('diffloss.')
@@ -181,6 +181,11 @@ class Training:
         self.mean_model.load_state_dict(content['mean_model'])
         self.optimizer.load_state_dict(content['optimizer'])
         self.step = content['step']
+
+    def _ramp(self) -> float:
+        rising = (self.step + 1) / max(self.train.warmup_steps, 1)
+        falling = (self.train.steps - self.step) / max(self.run.cooldown, 1)
+        return min(1.0, rising, falling)
 
     def _loss(self, model: TIMAR, batch: list[dict], key: tuple[int, ...]):
         windows = torch.utils.data.default_collate(batch)
