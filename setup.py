@@ -19,6 +19,7 @@ setup(
     description=' '.join(package.findtext('description').split()),
     license='Apache-2.0',
     packages=find_packages(include=['timar_ros*'], exclude=['timar_ros.nodes*']),
+    package_data={'timar_ros.learn': ['*.html', '*.js']},
     python_requires='>=3.10',
     install_requires=['torch', 'numpy', 'scipy', 'pyyaml', 'safetensors', 'soxr', 'tqdm'],
     extras_require={'wav2vec2': ['transformers']},
