@@ -182,6 +182,17 @@ def test_statistics_leave_untrained_channels_at_rest(tmp_path):
     np.testing.assert_allclose([mean[blink], deviation[blink]], [0.0, 1e-3])
 
 
+def test_a_twitch_does_not_count_as_much_as_the_jaw(tmp_path):
+    _write_pair(tmp_path)
+    clips, _ = clip_files.open_clips(tmp_path, _ARKIT)
+    clips[0].agent_motion[:] *= 1e-3
+
+    _, deviation = motion_statistics(clips, _ARKIT)
+
+    jaw, yaw = _ARKIT.index('jawOpen'), _ARKIT.index('neck_y')
+    np.testing.assert_allclose([deviation[jaw], deviation[yaw]], [0.1, 0.02])
+
+
 def test_stereo_at_another_rate_becomes_one_voice_at_16_khz(tmp_path):
     samples = _write_voice(tmp_path / 'x.wav', 1.0, rate=44100, n_channels=2)
 

@@ -17,6 +17,9 @@ from timar_ros.learn.clips import Clip, read_voice
 from timar_ros.motion import MotionSpace
 from timar_ros.stream.level import LevelState, normalise, normalise_clip
 
+_SMALLEST_DEVIATION = {'1': 0.1, 'rad': 0.02}
+_AT_REST = 1e-3
+
 
 class Windows(torch.utils.data.Dataset):
     """
@@ -113,12 +116,15 @@ def motion_statistics(clips: list[Clip], space: MotionSpace) -> tuple[np.ndarray
     Measure mean and spread of each channel over the agents of all clips that hold it.
 
     Returns:
-        mean `[M]` and standard deviation `[M]`, float32. A channel that no clip holds, or that
-        never moves, gets neutral and 1e-3: whatever is drawn for it stays at rest.
+        mean `[M]` and standard deviation `[M]`, float32. A channel that hardly moves gets at least
+        0.1 (blendshapes, FLAME) or 0.02 rad, or the loss would care for an invisible twitch as
+        much as for the jaw. One that no clip holds, or that never moves, gets neutral and 1e-3:
+        whatever is drawn for it stays at rest.
     """
-    mean, deviation = space.neutral.astype(np.float64), np.full(len(space.names), 1e-3)
+    mean, deviation = space.neutral.astype(np.float64), np.full(len(space.names), _AT_REST)
     for channel in range(len(space.names)):
         columns = [clip.agent_motion[:, channel] for clip in clips if clip.is_valid[channel]]
         if columns and np.ptp(values := np.concatenate(columns).astype(np.float64)) > 0:
-            mean[channel], deviation[channel] = values.mean(), max(values.std(), 1e-3)
+            smallest = _SMALLEST_DEVIATION[space.units[channel]]
+            mean[channel], deviation[channel] = values.mean(), max(values.std(), smallest)
     return mean.astype(np.float32), deviation.astype(np.float32)
