@@ -21,6 +21,8 @@ from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.vad import SpeechDetector
 
+# Parameters up to which a second thread gains little, and on a busy robot waits for the first.
+_SMALL = 20_000_000
 _SHIPPED = 'config/models/mini.safetensors'
 _TIMES = TimingConfig()
 _DRAWING = SamplingConfig()
@@ -35,7 +37,10 @@ class ConversationParams:
     device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:1')
     dtype: str = parameter('float32', 'type of the weights', choices=tuple(DTYPES))
     threads: int = parameter(
-        0, 'CPU threads of torch, in the whole process; 0: as torch likes', minimum=0, maximum=256
+        0,
+        'CPU threads of torch, in the whole process; 0: one for small weights, else its own choice',
+        minimum=0,
+        maximum=256,
     )
     timing: str = parameter(
         _TIMES.timing,
@@ -148,8 +153,6 @@ def load_model(params: ConversationParams) -> TIMAR:
         ValueError: they are corrupt, or their motion is not finite, or the times do not fit them.
         RuntimeError: the device is not there or cannot hold them.
     """
-    if params.threads:
-        torch.set_num_threads(params.threads)
     device = params.device
     if device == 'auto':
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -157,6 +160,11 @@ def load_model(params: ConversationParams) -> TIMAR:
     if not path:
         path = pathlib.Path(get_package_share_directory('timar_ros')) / _SHIPPED
     model = load_checkpoint(path, device, params.dtype)
+    threads = params.threads
+    if not threads and sum(p.numel() for p in model.parameters()) < _SMALL:
+        threads = 1
+    if threads:
+        torch.set_num_threads(threads)
     _warm_up(begin_conversation(model, params), str(path))
     return model
 
