@@ -38,7 +38,7 @@ class ConversationParams:
     dtype: str = parameter('float32', 'type of the weights', choices=tuple(DTYPES))
     threads: int = parameter(
         0,
-        'CPU threads of torch, in the whole process; 0: one for small weights, else its own choice',
+        'CPU threads of torch, in the whole process; 0: one for small weights, else its choice',
         minimum=0,
         maximum=256,
     )
