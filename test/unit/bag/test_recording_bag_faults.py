@@ -1,0 +1,120 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Bags that are broken, empty, cut off or none at all: a sentence, or what there is of them."""
+
+import numpy as np
+import pytest
+
+
+def test_a_bag_with_audio_elsewhere_says_where(bags, tmp_path):
+    with bags.Writer(tmp_path / 'bag') as bag:
+        bag.write_chunks('/audio/in', bags.voice(1))
+
+    with pytest.raises(ValueError, match=r'audio on /audio/in \(timar_ros/msg/AudioChunk\)'):
+        bags.read(tmp_path / 'bag')
+
+
+def test_a_bag_without_audio_says_what_it_holds(bags, tmp_path):
+    with bags.Writer(tmp_path / 'bag') as bag:
+        bag.write('/chatter', 'std_msgs/msg/String', bags.begin_ns, data='hello')
+
+    with pytest.raises(ValueError, match=r'got none; it has /chatter \(std_msgs/msg/String\)'):
+        bags.read(tmp_path / 'bag')
+
+
+def test_an_empty_bag_says_so(bags, tmp_path):
+    with bags.Writer(tmp_path / 'bag') as bag:
+        bag.connect('/user/audio', 'timar_ros/msg/AudioChunk')
+
+    with pytest.raises(ValueError, match='it has no messages at all'):
+        bags.read(tmp_path / 'bag')
+
+
+def test_messages_that_cannot_be_decoded_are_left_out_and_counted(bags, tmp_path):
+    with bags.Writer(tmp_path / 'bag') as bag:
+        bag.write_chunks('/user/audio', bags.voice(1))
+        for i in range(3):
+            kind = 'timar_ros/msg/AudioChunk'
+            bag.write_raw('/user/audio', kind, bags.begin_ns + i, b'\x00\x01\x00\x00\xff\xff')
+
+    recording = bags.read(tmp_path / 'bag')
+
+    assert 'user: 3 of 83 messages left out: cannot be decoded' in recording.notes[0]
+    np.testing.assert_array_equal(recording.voices['user'].samples * 32768, bags.voice(1))
+
+
+@pytest.mark.parametrize('jump_s', [-100, 5000])
+def test_what_follows_a_jump_of_the_clock_is_another_recording(bags, tmp_path, jump_s):
+    with bags.Writer(tmp_path / 'bag') as bag:
+        bag.write_chunks('/user/audio', bags.voice(1))
+        later_ns = 10 * 10**9
+        begin_ns = bags.begin_ns + (10 + jump_s) * 10**9
+        bag.write_chunks(
+            '/user/audio', bags.voice(2), begin_ns, clock_ns=later_ns - begin_ns + bags.begin_ns
+        )
+
+    recording = bags.read(tmp_path / 'bag')
+
+    assert f'stamps jump by {jump_s + 10 - 1.6:+.1f} s after 80 of 160' in recording.notes[0]
+    np.testing.assert_array_equal(recording.voices['user'].samples * 32768, bags.voice(1))
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_bag_without_metadata_is_read_all_the_same(bags, tmp_path, storage):
+    with bags.Writer(tmp_path / 'bag', storage) as bag:
+        bag.write_chunks('/user/audio', bags.voice(1))
+    (tmp_path / 'bag' / 'metadata.yaml').unlink()
+
+    recording = bags.read(tmp_path / 'bag')
+
+    assert 'no metadata.yaml' in recording.notes[0]
+    np.testing.assert_array_equal(recording.voices['user'].samples * 32768, bags.voice(1))
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+@pytest.mark.parametrize('share', [0.0, 0.01, 0.6])
+def test_a_bag_that_was_cut_off_gives_a_sentence_or_what_came_before(
+    bags, tmp_path, storage, share
+):
+    with bags.Writer(tmp_path / 'bag', storage) as bag:
+        bag.write_chunks('/user/audio', bags.voice(1, 8.0))
+    file = next(p for p in (tmp_path / 'bag').iterdir() if p.suffix in ('.mcap', '.db3'))
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+
+    try:
+        recording = bags.read(tmp_path / 'bag')
+    except ValueError as error:
+        assert 'cannot be read' in str(error) and str(tmp_path / 'bag') in str(error)
+    else:
+        assert 'breaks off' in recording.notes[0]
+        samples = recording.voices['user'].samples * 32768
+        np.testing.assert_array_equal(samples, bags.voice(1, 8.0)[: len(samples)])
+
+
+@pytest.mark.parametrize('content', [b'', b'no bag', b'\x89MCAP0\r\n', b'SQLite format 3\x00'])
+@pytest.mark.parametrize('name', ['x.mcap', 'x.db3', 'x.txt'])
+def test_files_that_are_no_bags_give_a_sentence(bags, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(ValueError, match='cannot be read as a bag of ROS 2'):
+        bags.read(tmp_path / name)
+
+
+def test_a_folder_that_is_no_bag_gives_a_sentence(bags, tmp_path):
+    (tmp_path / 'notes.txt').write_text('hello')
+
+    with pytest.raises(ValueError, match=r'expected a bag .* got notes\.txt'):
+        bags.read(tmp_path)
+
+
+def test_a_missing_bag_gives_a_sentence(bags, tmp_path):
+    with pytest.raises(FileNotFoundError, match='no bag at .*nowhere'):
+        bags.read(tmp_path / 'nowhere')
+
+
+def test_a_bag_of_ros_1_is_sent_to_its_converter(bags, tmp_path):
+    (tmp_path / 'old.bag').write_bytes(b'#ROSBAG V2.0\n')
+
+    with pytest.raises(ValueError, match='convert it with .*rosbags-convert'):
+        bags.read(tmp_path / 'old.bag')
