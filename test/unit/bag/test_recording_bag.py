@@ -40,7 +40,7 @@ def test_a_bag_gives_the_motion_of_the_wavs_that_it_was_made_of(
     np.testing.assert_array_equal(motion, expected)
 
 
-def test_what_the_robot_says_is_known_from_when_it_was_sent(bags, tmp_path, model, answer_bag):
+def test_what_the_robot_says_is_known_from_when_it_was_sent(bags, tmp_path, answer_bag):
     agent = bags.voice(2)
     motions = {}
     for name, lead_ns, is_sent in (
@@ -57,7 +57,7 @@ def test_what_the_robot_says_is_known_from_when_it_was_sent(bags, tmp_path, mode
     assert np.abs(motions['as it sounds'] - motions['announced']).max() > 1e-3
 
 
-def test_stamps_of_another_clock_than_the_recorders_decide(bags, tmp_path, model, answer_bag):
+def test_stamps_of_another_clock_than_the_recorders_decide(bags, tmp_path, answer_bag):
     voices = {'/user/audio': (bags.voice(1), 0), '/agent/audio': (bags.voice(2), bags.lead_ns)}
     motions = []
     for clock_ns in (0, -10_000 * 10**9):
@@ -119,7 +119,7 @@ def test_topics_in_two_namespaces_have_to_be_named(bags, tmp_path):
     np.testing.assert_array_equal(named.voices['user'].samples * 32768, bags.voice(2))
 
 
-def test_one_voice_is_enough_and_the_other_is_told_missing(bags, tmp_path, model, answer_bag):
+def test_one_voice_is_enough_and_the_other_is_told_missing(bags, tmp_path, answer_bag):
     with bags.Writer(tmp_path / 'bag') as bag:
         bag.write_chunks('/agent/audio', bags.voice(2), lead_ns=bags.lead_ns)
 
