@@ -5,6 +5,7 @@
 import copy
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from timar_ros.config import load_yaml
 from timar_ros.learn import train as training
 from timar_ros.model.checkpoint import load_checkpoint, read_config
 from timar_ros.model.turn import MODALITIES, slots
+
+_RECIPE = pathlib.Path(__file__).parents[2] / 'config' / 'train.yaml'
 from timar_ros.motion import get_space
 
 _SPACE = get_space('arkit55')
@@ -209,7 +212,7 @@ def test_the_model_learns_to_open_the_jaw_where_the_voice_is_loud():
 
 
 def test_the_shipped_recipe_is_a_valid_run():
-    run = load_yaml(training.RunConfig, 'config/train.yaml')
+    run = load_yaml(training.RunConfig, _RECIPE)
 
     assert run.model_config().motion_space == 'arkit55'
     assert run.train_config().mask_min == 1.0
