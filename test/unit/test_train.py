@@ -15,11 +15,10 @@ from timar_ros.config import load_yaml
 from timar_ros.learn import train as training
 from timar_ros.model.checkpoint import load_checkpoint, read_config
 from timar_ros.model.turn import MODALITIES, slots
-
-_RECIPE = pathlib.Path(__file__).parents[2] / 'config' / 'train.yaml'
 from timar_ros.motion import get_space
 
 _SPACE = get_space('arkit55')
+_RECIPE = pathlib.Path(__file__).parents[2] / 'config' / 'train.yaml'
 _TINY = {
     'frames_per_turn': 4, 'max_turns': 3, 'speech_width': 8, 'mel_bands': 8, 'token_width': 8,
     'width': 16, 'n_layers': 1, 'n_heads': 2, 'denoiser_width': 16, 'denoiser_blocks': 1,
