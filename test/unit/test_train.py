@@ -18,7 +18,7 @@ from timar_ros.model.turn import MODALITIES, slots
 from timar_ros.motion import get_space
 
 _SPACE = get_space('arkit55')
-_RECIPE = pathlib.Path(__file__).parents[2] / 'config' / 'train.yaml'
+_RECIPE_FILE = pathlib.Path(__file__).parents[2] / 'config' / 'train.yaml'
 _TINY = {
     'frames_per_turn': 4, 'max_turns': 3, 'speech_width': 8, 'mel_bands': 8, 'token_width': 8,
     'width': 16, 'n_layers': 1, 'n_heads': 2, 'denoiser_width': 16, 'denoiser_blocks': 1,
@@ -211,7 +211,7 @@ def test_the_model_learns_to_open_the_jaw_where_the_voice_is_loud():
 
 
 def test_the_shipped_recipe_is_a_valid_run():
-    run = load_yaml(training.RunConfig, _RECIPE)
+    run = load_yaml(training.RunConfig, _RECIPE_FILE)
 
     assert run.model_config().motion_space == 'arkit55'
     assert run.train_config().mask_min == 1.0
