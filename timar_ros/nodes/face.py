@@ -30,7 +30,7 @@ from timar_ros.nodes.hearing import VoiceSubscription
 from timar_ros.nodes.joints import head_frames_from_msg
 from timar_ros.nodes.params import declare, parameter
 from timar_ros.nodes.playout import FrameQueue
-from timar_ros.nodes.warnings import Warnings
+from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.retarget.action_units import EXPRESSED, action_units
 from timar_ros.retarget.face import load_mapping, to_arkit
 from timar_ros.stream.audio import format_from_info, packet_from_fields
@@ -97,7 +97,7 @@ class FaceNode(Node):
         super().__init__('face', **options)
         params = declare(self, FaceParams, self._send_settings)
         self._mapping = load_mapping(params.mapping) if params.mapping else None
-        self._warnings = Warnings(self.get_logger())
+        self._warnings = ThrottledWarnings(self.get_logger())
         self._is_unmapped = False
         self._counters = {'plans': 0, 'refused_plans': 0, 'refused_audio': 0}
         self._format = None
@@ -266,9 +266,7 @@ class FaceNode(Node):
 def action_units_to_msg(units: np.ndarray):
     """Put action units `[99]` into a FacialActionUnits; those not expressed have confidence 0."""
     # Lists fit both kinds of arrays that versions of hri_msgs have, bounded and not.
-    return FacialActionUnits(
-        intensity=units.tolist(), confidence=EXPRESSED.astype(float).tolist()
-    )
+    return FacialActionUnits(intensity=units.tolist(), confidence=EXPRESSED.astype(float).tolist())
 
 
 def main(args=None):

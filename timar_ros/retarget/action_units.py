@@ -4,7 +4,8 @@
 ARKit blendshapes and head rotation as FACS action units, by their numbers.
 
 Knows which muscles each blendshape is drawn from. Refuses to guess what ARKit does not show: such
-units stay 0, and `EXPRESSED` says that they are not known to be 0.
+units stay 0, and `EXPRESSED` says which are known to be 0 when they are (of the head's, if a neck is
+given).
 """
 
 import numpy as np
@@ -46,7 +47,7 @@ _JAW_DROP, _MOUTH_STRETCH, _LIPS_PART = 26, 27, 25
 _EYES_CLOSED, _BLINK, _WINK = 43, 45, 46
 _EYES_LEFT, _EYES_RIGHT, _WALLEYE, _CROSS_EYE = 61, 62, 65, 66
 _HEAD = ((51, 52), (53, 54), (55, 56))  # turn left, right; up, down; tilt left, right
-_OTHERS = (25, 26, 27, 43, 45, 46, 61, 62, 65, 66)
+_OTHERS = (25, 26, 27, 43, 45, 46, 51, 52, 53, 54, 55, 56, 61, 62, 65, 66)
 # A jaw open further than this is stretched, not dropped (AU 27 begins where 26 ends).
 _DROPPED = 0.7
 # A head turned, raised or tilted so far counts as fully so.

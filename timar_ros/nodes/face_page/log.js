@@ -18,6 +18,7 @@ export class Log {
     this.levels = []; // {at, span, db}
     this.states = []; // {at, state, user, agent}
     this.plans = []; // {at, lead, span}
+    this.newest = -1; // number of the last plan
     this.n = { frames: 0, drawn: 0, slow: 0, plans: 0, late: 0 };
   }
 
@@ -40,6 +41,7 @@ export class Log {
     const first = message.frames[0];
     const last = message.frames[message.frames.length - 1];
     this.n.plans += 1;
+    this.newest = message.plan;
     if (first.at < now) this.n.late += 1;
     this.plans.push({ at: now, lead: first.at - now, span: last.at - first.at, delay: now - message.sent });
     if (this.plans.length > 50) this.plans.shift();
@@ -67,8 +69,12 @@ export class Log {
     const end = frames[frames.length - 1].at;
     const begin = Math.max(frames[0].at, end - SPAN_MS);
     const n = Math.floor((end - begin) / GRID_MS);
-    const sound = this.onGrid(this.levels, begin, n, (level) => 10 ** (level.db / 20), (level) => level.span);
-    const mouth = this.onGrid(frames, begin, n, (frame) => frame.opening, () => Infinity);
+    const grid = Array.from({ length: n }, (_, k) => begin + k * GRID_MS);
+    const sound = sampled(this.levels, grid, (level, _, at) => (at < level.at + level.span + 1 ? 10 ** (level.db / 20) : 0));
+    const mouth = sampled(frames, grid, (frame, next, at) => {
+      if (!next) return frame.opening;
+      return frame.opening + ((next.opening - frame.opening) * (at - frame.at)) / (next.at - frame.at);
+    });
     if (Math.max(...sound) < 0.003 || Math.max(...mouth) < 0.005) return null;
     const k = LAGS_MS / GRID_MS;
     const scores = [];
@@ -81,18 +87,15 @@ export class Log {
     }
     return { lag: peak * GRID_MS, correlation: scores[best] };
   }
+}
 
-  onGrid(list, begin, n, value, span) {
-    const out = new Float64Array(n);
-    let i = 0;
-    for (let k = 0; k < n; k++) {
-      const at = begin + k * GRID_MS;
-      while (i + 1 < list.length && list[i + 1].at <= at) i++;
-      const item = list[i];
-      if (item && item.at <= at && at < item.at + span(item) + 1) out[k] = value(item);
-    }
-    return out;
-  }
+// What a list in order of time says at each of a grid's times; 0 before its first item.
+function sampled(list, grid, value) {
+  let i = 0;
+  return grid.map((at) => {
+    while (i + 1 < list.length && list[i + 1].at <= at) i++;
+    return list[i] && list[i].at <= at ? value(list[i], list[i + 1], at) : 0;
+  });
 }
 
 function pearson(follower, leader, lag, margin) {

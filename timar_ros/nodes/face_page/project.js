@@ -20,7 +20,7 @@ export class Projection {
 
   // Fit the head into a canvas, px.
   fit(width, height) {
-    this.unit = Math.min(width / 3.1, height / 2.26);
+    this.unit = Math.min(width / 2.7, height / 2.06);
     this.center = [width / 2, height / 2];
   }
 

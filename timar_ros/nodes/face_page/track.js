@@ -110,6 +110,7 @@ function spline(a, b, c, d, s, out) {
 }
 
 function approach(out, frame, weight) {
+  if (weight < 1e-3) return;
   for (let k = 0; k < N_ARKIT; k++) out.arkit[k] += (frame.arkit[k] - out.arkit[k]) * weight;
   const dot = out.neck.reduce((sum, value, k) => sum + value * frame.neck[k], 0);
   const sign = dot < 0 ? -1 : 1;
