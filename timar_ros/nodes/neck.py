@@ -39,7 +39,7 @@ from timar_ros.nodes.joints import (
     transform_to_msg,
 )
 from timar_ros.nodes.params import declare, parameter
-from timar_ros.nodes.warnings import Warnings
+from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.retarget.neck import Neck, NeckConfig
 from timar_ros.retarget.robot import OUTPUTS, load_robot
 
@@ -162,7 +162,7 @@ class NeckNode(Node):
             self._neck.disable()
         self._output = params.output or robot.output
         self._is_spliced = params.splices()
-        self._warnings = Warnings(self.get_logger())
+        self._warnings = ThrottledWarnings(self.get_logger())
         self._counters = {'plans': 0, 'refused_plans': 0, 'trajectories': 0}
         self._solve_ms = 0.0
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
