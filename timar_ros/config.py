@@ -50,6 +50,8 @@ class TimarConfig:
             frame (ours; the published model leaves all of it to attention).
         noise_spread: deviation, in frames, of the window that motion is drawn with: noise that
             changes slowly leaves each frame's own distribution as it is; 0 = white, as published.
+        noise_scale: the temperature that these weights are best drawn at; the one of
+            SamplingConfig is relative to it.
         history: what the agent's own past looks like to the model: 'masked' (as published) or
             'shown' (what was really shown).
         positions: 'window' (a learned vector for each slot of the window, as published) or 'turn'
@@ -76,6 +78,7 @@ class TimarConfig:
     denoiser_blocks: int = 3
     frame_mix: bool = False
     noise_spread: float = 0.0
+    noise_scale: float = 1.0
     history: str = 'masked'
     positions: str = 'window'
     cache: str = 'rebuild'
@@ -95,6 +98,7 @@ class TimarConfig:
             _at_least(name, getattr(self, name), 1)
         _at_least('token_width', self.token_width, 2)
         _at_least('noise_spread', self.noise_spread, 0)
+        _at_least('noise_scale', self.noise_scale, 0)
         if self.width % self.n_heads:
             raise ValueError(
                 f'width must be a multiple of n_heads, got {self.width} and {self.n_heads}'

@@ -357,7 +357,12 @@ class TIMAR(nn.Module):
             context = encode(seen)[:, :, frames].flatten(0, 2)
             draws = noise[:, :, p, :, frames].permute(2, 0, 1, 3, 4).flatten(1, 3)  # [., R, M]
             drawn = self.diffloss.sample(
-                context, draws, sampling.steps, sampling.temperature, null, sampling.cfg_scale
+                context,
+                draws,
+                sampling.steps,
+                self.config.noise_scale * sampling.temperature,
+                null,
+                sampling.cfg_scale,
             )
             drawn = self.denormalise(drawn).view(B, N, -1, M)
             kept = torch.where(given[:, :, frames], motion[:, :, frames], drawn)

@@ -13,7 +13,9 @@ import json
 import math
 from pathlib import Path
 import shutil
+import struct
 import subprocess
+import threading
 import time
 
 import numpy as np
@@ -268,3 +270,52 @@ def changed():
         return int((np.abs(difference).max(axis=-1) > 12).sum())
 
     return count
+
+
+class Page:
+    """A socket to the face, from another thread, as the browser's page is another program."""
+
+    def __init__(self, server: FaceServer):
+        self.got = []
+        self._is_ending = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._look(f'http://127.0.0.1:{server.port}'))
+        )
+        self._thread.start()
+
+    async def _look(self, origin):
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(f'{origin}/socket', headers={'Origin': origin}) as ws,
+        ):
+            while not self._is_ending.is_set():
+                try:
+                    message = await ws.receive(timeout=0.1)
+                except asyncio.TimeoutError:
+                    continue
+                if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                    return
+                self.got.append(message.data)
+
+    def of_kind(self, kind: int) -> list[bytes]:
+        """Return plans (1) or levels (2)."""
+        packed = [data for data in self.got if isinstance(data, bytes)]
+        return [data for data in packed if struct.unpack_from('<I', data) == (kind,)]
+
+    def close(self) -> None:
+        self._is_ending.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def look():
+    """Return the maker of pages."""
+    pages = []
+
+    def make(face) -> Page:
+        pages.append(Page(face.server))
+        return pages[-1]
+
+    yield make
+    for page in pages:
+        page.close()

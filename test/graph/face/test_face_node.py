@@ -2,14 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The face node on a real graph: from plans and voices to its page and its topics."""
 
-import asyncio
 import os
 import signal
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -30,7 +28,6 @@ from timar_ros.nodes.convert import (  # noqa: E402
     stamp_to_ns,
 )
 from timar_ros.nodes.face import FaceNode  # noqa: E402
-from timar_ros.nodes.face_server import FaceServer  # noqa: E402
 
 pytestmark = pytest.mark.graph
 
@@ -81,58 +78,9 @@ class Talker:
         return kept
 
 
-class Page:
-    """A socket to the face, from another thread, as the browser's page is another program."""
-
-    def __init__(self, server: FaceServer):
-        self.got = []
-        self._is_ending = threading.Event()
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._look(f'http://127.0.0.1:{server.port}'))
-        )
-        self._thread.start()
-
-    async def _look(self, origin):
-        async with (
-            aiohttp.ClientSession() as session,
-            session.ws_connect(f'{origin}/socket', headers={'Origin': origin}) as ws,
-        ):
-            while not self._is_ending.is_set():
-                try:
-                    message = await ws.receive(timeout=0.1)
-                except asyncio.TimeoutError:
-                    continue
-                if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-                    return
-                self.got.append(message.data)
-
-    def of_kind(self, kind: int) -> list[bytes]:
-        """Return plans (1) or levels (2)."""
-        packed = [data for data in self.got if isinstance(data, bytes)]
-        return [data for data in packed if struct.unpack_from('<I', data) == (kind,)]
-
-    def close(self) -> None:
-        self._is_ending.set()
-        self._thread.join()
-
-
 @pytest.fixture
 def talker(graph):
     return Talker(graph)
-
-
-@pytest.fixture
-def look():
-    """Return the maker of pages."""
-    pages = []
-
-    def make(face) -> Page:
-        pages.append(Page(face.server))
-        return pages[-1]
-
-    yield make
-    for page in pages:
-        page.close()
 
 
 def random_motion(n, space=ARKIT, seed=0):
