@@ -69,9 +69,9 @@ def audio():
 
     noise(n, channels, seed) -> samples; packets(samples, chunk, ...) -> a clean stream from a
     fixed moment on; change(packet, field=value) -> another packet; arrival_of(packet) -> ns,
-    without delay; ingest(role) with a track of its own; push_all(ingest, packets, lead_ms) in order
-    and on time, or announced so long ahead; read_all(ingest) -> samples and presence of all that is on its track; counted(ingest) ->
-    its counters other than zero.
+    without delay; ingest(role) with a track of its own; push_all(ingest, packets, lead_ms) in
+    order and on time, or announced so long ahead; read_all(ingest) -> samples and presence of all
+    that is on its track; counted(ingest) -> its counters other than zero.
     """
     return SimpleNamespace(
         noise=_noise,

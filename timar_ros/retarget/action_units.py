@@ -4,8 +4,8 @@
 ARKit blendshapes and head rotation as FACS action units, by their numbers.
 
 Knows which muscles each blendshape is drawn from. Refuses to guess what ARKit does not show: such
-units stay 0, and `EXPRESSED` says which are known to be 0 when they are (of the head's, if a neck is
-given).
+units stay 0, and `EXPRESSED` says which are known to be 0 when they are; the head's are if a neck
+is given.
 """
 
 import numpy as np
