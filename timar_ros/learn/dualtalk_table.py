@@ -90,13 +90,13 @@ def _cells(row: Row) -> list[str]:
 
 
 def _shortages(rows: dict[str, Row]) -> list[str]:
-    """Say which figures are means over fewer clips than the row has."""
+    """Say which figures are means over fewer clips than the row has; none at all shows as -."""
     notes = []
     for title, row in rows.items():
         fewer = {}
         for column, (figure, _) in COLUMNS.items():
             counts = [row.counts[f'{figure}_{group}'] for group in GROUPS]
-            if row.n_clips and min(counts) < row.n_clips:
+            if any(0 < count < row.n_clips for count in counts):
                 fewer[column] = '/'.join(map(str, counts))
         if fewer:
             told = ', '.join(f'{column} {counts}' for column, counts in fewer.items())
