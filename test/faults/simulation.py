@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 import copy
 import dataclasses
 import importlib.util
+import os
 import pathlib
 import time
 
@@ -233,3 +234,9 @@ def held_kib(conversation: Conversation) -> float:
 def largest_step_deg(neck_deg: np.ndarray) -> float:
     """Return the largest angle between two frames in a row, degrees."""
     return float(np.linalg.norm(np.diff(neck_deg, axis=0), axis=-1).max())
+
+
+def resident_mib() -> float:
+    """Return how much memory this process occupies, MiB."""
+    pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20

@@ -16,7 +16,7 @@ import time
 from compare import AFTER_S, Row, ns_of, play_clean, play_fault, problems, row_of
 from faults import FAULTS, Fault, silences
 import numpy as np
-from simulation import CHUNK_S, Stage, make_conversation, read_dialogue
+from simulation import CHUNK_S, Stage, make_conversation, read_dialogue, resident_mib
 
 _PAUSE_S = (10.0, 50.0)
 # What is still looked at of what was shown.
@@ -70,7 +70,7 @@ class Soak:
         row = row_of(fault, begin_s, stage, clean)
         self.rows.append(row)
         self.found += [(begin_s, f'{fault.name}: {text}') for text in problems(fault, row)]
-        self.samples.append(Sample(end_s, _rss_mib(), stage.peak_kib, plan_ms))
+        self.samples.append(Sample(end_s, resident_mib(), stage.peak_kib, plan_ms))
         self.at_s = end_s
 
     def _next_fault(self) -> Fault:
@@ -116,11 +116,6 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid):
         return self._parts[pid]
-
-
-def _rss_mib() -> float:
-    pages = int(pathlib.Path('/proc/self/statm').read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20
 
 
 def run(model, hours: float, state: pathlib.Path, say=lambda soak: None) -> Soak:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from timar_ros.motion import get_space
+from timar_ros.nodes.clockwatch import ClockWatch
 from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import message_class
-from timar_ros.nodes.playout import FrameQueue, JumpGlide
+from timar_ros.nodes.playout import FrameQueue
 from timar_ros.nodes.speaking import Speaking
 from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.nodes.worker import Worker
@@ -123,31 +123,21 @@ def test_frames_are_due_once_and_at_their_time():
     assert frames.next_ns(-1) == -1
 
 
-def test_after_a_jump_the_head_glides_from_where_it_was():
-    space = get_space('arkit55')
-    stamps = FRAME_NS * np.arange(100, 160)
-    held = np.zeros((60, 55), np.float32)
-    held[:, space.neck] = [0.4, 0.0, -0.2]
-    glide = JumpGlide(space)
+@pytest.mark.parametrize(
+    ('step_ms', 'is_set'),
+    [(0, False), (-40, False), (400, False), (-60, True), (600, True), (-5_000, True)],
+)
+def test_a_clock_that_was_set_is_told_from_one_that_runs(step_ms, is_set):
+    steady_ns = 0
+    watch = ClockWatch(7 * 10**9, lambda: steady_ns)
 
-    before = glide.carry(stamps, held)
-    glide.jump(int(stamps[10]))
-    after = glide.carry(stamps - 90 * FRAME_NS, np.zeros((60, 55), np.float32))
+    steady_ns = 100_000_000
+    step_ns = watch.look(7 * 10**9 + steady_ns + step_ms * 1_000_000)
+    steady_ns = 200_000_000
+    again_ns = watch.look(7 * 10**9 + steady_ns + step_ms * 1_000_000)
 
-    np.testing.assert_array_equal(before, held)
-    np.testing.assert_allclose(after[0], held[10], atol=1e-6)
-    np.testing.assert_allclose(after[25:], 0, atol=1e-6)
-    assert np.abs(np.diff(after[:, space.neck], axis=0)).max() < 0.4 * 1.9 / 25
-
-
-def test_without_a_jump_motion_passes_as_it_is():
-    space = get_space('arkit55')
-    motion = np.random.default_rng(0).uniform(0, 1, (30, 55)).astype(np.float32)
-    glide = JumpGlide(space)
-
-    for first in (0, 5, 12):
-        out = glide.carry(FRAME_NS * np.arange(first, first + 30), motion)
-        np.testing.assert_array_equal(out, motion)
+    assert step_ns == (step_ms * 1_000_000 if is_set else 0)
+    assert again_ns == 0
 
 
 def look(health, counters, at_s):

@@ -24,7 +24,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool, Trigger
 
 from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan, HeadStyle
-from timar_ros.nodes import loading
+from timar_ros.nodes import clockwatch, loading
 from timar_ros.nodes.convert import stamp_to_ns, state_to_msg
 from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import VoiceSubscription
@@ -39,8 +39,6 @@ _WATCH_S = 0.1
 _DIAGNOSE_S = 1.0
 # Speech is encoded ahead while no plan is due so soon.
 _LISTEN_BEFORE_NS = 80_000_000
-# The system clock was set, rather than slewed, where it differs from the steady one by more.
-_CLOCK_STEP_NS = 50_000_000
 # Audio that arrived before a planning moment is heard before it, however the executor orders
 # callbacks; a flood of audio puts a plan off by at most so many rounds.
 _MAX_DRAIN_ROUNDS = 50
@@ -74,7 +72,6 @@ class ConversationNode(LifecycleNode):
         self._counts = collections.Counter()  # the executor's
         self._worker_counts = collections.Counter()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._last_ns = (self._now_ns(), time.monotonic_ns())
         self._next_moment_ns = self._due_ns = 0
         self._drain_rounds = self._n_heard_then = 0
         self._drained = self.create_guard_condition(self._on_drained)
@@ -135,7 +132,8 @@ class ConversationNode(LifecycleNode):
         conversation = loading.begin_conversation(self._model, params)
         self.schedule = conversation.schedule
         outlets = (self._now_ns, self._publish_plan, self._warn)
-        self._session = Session(conversation, self._detector, params.frame_id, *outlets)
+        previous = self._session
+        self._session = Session(conversation, self._detector, params.frame_id, *outlets, previous)
         self._worker = Worker(self._on_refused, self._on_fault)
         self._frames.clear()
         self._plans.clear()
@@ -144,9 +142,9 @@ class ConversationNode(LifecycleNode):
         self._frame_timer = self.create_timer(1 / self.schedule.config.fps, self._on_frame_timer)
         self._arm(self._plan_timer, self._next_moment_ns)
         self._watch_timer = self.create_timer(_WATCH_S, self._on_watch, clock=self._steady)
-        self._last_ns = (self._now_ns(), time.monotonic_ns())
-        window = Duration(nanoseconds=self.schedule.turn_ns(self.schedule.config.max_turns))
-        jump = JumpThreshold(min_forward=window, min_backward=Duration(nanoseconds=-1))
+        self._clock_watch = clockwatch.ClockWatch(self._now_ns())
+        forward = Duration(nanoseconds=clockwatch.FORWARD_NS)
+        jump = JumpThreshold(min_forward=forward, min_backward=Duration(nanoseconds=-1))
         self._jump_handle = self.get_clock().create_jump_callback(
             jump, post_callback=self._on_clock_jump
         )
@@ -265,6 +263,8 @@ class ConversationNode(LifecycleNode):
         timer.reset()
 
     def _on_plan_timer(self) -> None:
+        if self._has_jumped():
+            return
         now_ns, moment_ns = self._now_ns(), self._next_moment_ns
         if moment_ns <= now_ns:
             following_ns = self.schedule.next_moment(moment_ns + 1)
@@ -293,6 +293,8 @@ class ConversationNode(LifecycleNode):
         self._due_ns = 0
 
     def _on_frame_timer(self) -> None:
+        if self._has_jumped():
+            return
         while self._plans:
             self._frames.replace(self._plans.popleft())
         now_ns = self._now_ns()
@@ -303,31 +305,30 @@ class ConversationNode(LifecycleNode):
         self._arm(self._frame_timer, min(soon_ns, self._frames.next_ns(soon_ns)))
 
     def _on_watch(self) -> None:
-        now_ns, steady_ns = self._now_ns(), time.monotonic_ns()
-        then_ns, then_steady_ns = self._last_ns
-        self._last_ns = (now_ns, steady_ns)
-        step_ns = now_ns - then_ns - (steady_ns - then_steady_ns)
-        if not self.get_clock().ros_time_is_active:
-            window_ns = self.schedule.turn_ns(self.schedule.config.max_turns)
-            if not -_CLOCK_STEP_NS < step_ns <= window_ns:
-                self._jump(then_ns)
+        self._has_jumped()
+        now_ns = self._now_ns()
         self._worker.do(functools.partial(self._publish_state, now_ns), n_bytes=1)
         if self._next_moment_ns - now_ns > _LISTEN_BEFORE_NS:
             self._worker.do(functools.partial(self._session.listen, now_ns), n_bytes=1)
 
+    def _has_jumped(self) -> bool:
+        """Look whether the system's clock was set; a simulated one tells us by itself."""
+        step_ns = self._clock_watch.look(self._now_ns())
+        if not step_ns or self.get_clock().ros_time_is_active:
+            return False
+        self._jump(step_ns)
+        return True
+
     def _on_clock_jump(self, jump) -> None:
         if self._worker is not None and self.get_clock().ros_time_is_active:
-            self._jump(self._now_ns() - jump.delta.nanoseconds)
+            self._jump(jump.delta.nanoseconds)
 
-    def _jump(self, shown_ns: int) -> None:
+    def _jump(self, step_ns: int) -> None:
         now_ns = self._now_ns()
-        if shown_ns > 0:  # the first tick of a simulated clock is no jump
-            self._warn(f'the clock jumped by {(now_ns - shown_ns) / 1e9:.3f} s; beginning anew')
-            self._counts['clock_jumps'] += 1
         self._frames.clear()
         self._plans.clear()
         self._session.newest_moment_ns = self._due_ns = 0
-        self._worker.do(functools.partial(self._session.jump, shown_ns))
+        self._worker.do(functools.partial(self._session.jump, now_ns, step_ns))
         self._next_moment_ns = self.schedule.next_moment(now_ns + 1)
         self._arm(self._plan_timer, self._next_moment_ns)
         self._arm(self._frame_timer, now_ns)

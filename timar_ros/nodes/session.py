@@ -13,7 +13,6 @@ import time
 
 from timar_ros.config import SamplingConfig
 from timar_ros.nodes.convert import motion_from_msg, plan_to_msg
-from timar_ros.nodes.playout import JumpGlide
 from timar_ros.nodes.speaking import Speaking, VoiceState
 from timar_ros.stream.audio import format_from_info, packet_from_fields
 from timar_ros.stream.conversation import Conversation
@@ -57,6 +56,7 @@ class Session:
         now_ns: reads the node's clock.
         publish: called with each plan's message.
         warn: called with each text worth a warning.
+        previous: session that has left the head where this one finds it, None before the first.
     """
 
     def __init__(
@@ -67,7 +67,10 @@ class Session:
         now_ns,
         publish,
         warn,
+        previous: 'Session | None' = None,
     ):
+        if previous is not None:
+            conversation.follow(previous._conversation)
         self.times = Times()
         self.counters = conversation.counters()
         self.n_late_plans = 0
@@ -80,8 +83,8 @@ class Session:
         self._publish = publish
         self._warn = warn
         self._is_enabled = True
+        self._n_clock_jumps = 0
         self._formats = {}
-        self._glide = JumpGlide(conversation.space)
         self._speaking = {voice: Speaking(voice, detector) for voice in VOICES}
 
     def hear(self, voice: str, msg, arrival_ns: int) -> None:
@@ -148,10 +151,10 @@ class Session:
         if self._is_enabled:
             self._conversation.listen(now_ns)
 
-    def rest(self) -> None:
-        """Glide to rest from where the head is."""
+    def rest(self, shown_ns: int | None = None) -> None:
+        """Glide to rest from where the head is, or was at a moment before the clock was set."""
         if self._conversation.counters()['plans']:
-            self._put_in_force(self._conversation.rest(self._now_ns()))
+            self._put_in_force(self._conversation.rest(self._now_ns(), shown_ns))
             self._look_back()
 
     def reset(self) -> None:
@@ -161,11 +164,17 @@ class Session:
             speaking.reset()
         self._look_back()
 
-    def jump(self, shown_ns: int) -> None:
-        """Begin anew after a jump of the clock; the head glides on from the pose of `shown_ns`."""
-        self.reset()
-        self._glide.jump(shown_ns)
-        self.rest()
+    def jump(self, now_ns: int, step_ns: int) -> None:
+        """Follow a clock that was set by `step_ns`; the head glides on from where it is."""
+        config = self._conversation.schedule.config
+        is_anew = not 0 < step_ns <= config.max_turns * config.turn_s * 1e9
+        if now_ns > step_ns:  # the first tick of a simulated clock is no jump
+            self._n_clock_jumps += 1
+            then = 'beginning anew' if is_anew else 'the conversation goes on'
+            self._warn(f'the clock jumped by {step_ns / 1e9:.3f} s; {then}')
+        if is_anew:
+            self.reset()
+        self.rest(now_ns - step_ns)
 
     def enable(self, is_enabled: bool) -> None:
         """Plan and listen, or glide to rest and then do neither."""
@@ -185,7 +194,6 @@ class Session:
         return {voice: self._speaking[voice].at(now_ns) for voice in VOICES}
 
     def _put_in_force(self, plan: Plan) -> None:
-        plan = dataclasses.replace(plan, motion=self._glide.carry(plan.stamp_ns, plan.motion))
         msg = plan_to_msg(
             self._conversation.space,
             plan.plan,
@@ -201,5 +209,6 @@ class Session:
 
     def _look_back(self) -> None:
         self.counters = self._conversation.counters()
+        self.counters['clock_jumps'] += self._n_clock_jumps
         for text in self._conversation.take_warnings():
             self._warn(text)

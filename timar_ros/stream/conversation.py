@@ -102,6 +102,11 @@ class Conversation:
         self._counts['resets'] += 1
         self._begin()
 
+    def follow(self, other: 'Conversation') -> None:
+        """Let the head go on from what another conversation of the same weights shows."""
+        self._in_force, self._has_moved = other._in_force, other._has_moved
+        self._n_plans = other._n_plans
+
     def push_audio(self, voice: str, packet: AudioPacket, arrival_ns: int) -> None:
         """
         Take what one voice said.
@@ -172,10 +177,19 @@ class Conversation:
         self._has_moved = True
         self._last_answered = plan.first_frame // self._config.frames_per_turn
 
-    def rest(self, moment_ns: int) -> Plan:
-        """Return a plan that only glides to rest, for whoever switches the head off."""
+    def rest(self, moment_ns: int, shown_ns: int | None = None) -> Plan:
+        """
+        Return a plan that only glides to rest: the head is switched off, or its clock was set.
+
+        Args:
+            moment_ns: now.
+            shown_ns: now, on the clock as it was before it was set: the head glides from the pose
+                shown then; None = the clock runs on.
+        """
         first = self.schedule.first_planned_frame(moment_ns)
         before = self._in_force.read(first - 2, 2)
+        if shown_ns is not None:
+            before = self._in_force.read(self.schedule.frame_shown_at(shown_ns), 1)
         self._last_answered = None
         return self._number(moment_ns, first, glide(before, self.space.neutral, self._config.fps))
 

@@ -13,6 +13,8 @@ import numpy as np
 
 # The glide takes a person's time for a slow head turn.
 _GLIDE_S = 1.2
+# Frames kept before those of the newest plan: minutes. A clock that was set may lie years ahead.
+_MAX_PAST = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,7 @@ class PlanInForce:
         if not len(self._motion):
             self._first, self._motion = first_frame, motion
             return
-        first = min(self._first, first_frame)
+        first = max(min(self._first, first_frame), first_frame - _MAX_PAST)
         before = self.read(first, first_frame - first)
         self._first, self._motion = first, np.concatenate([before, motion])
 

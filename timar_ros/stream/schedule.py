@@ -131,6 +131,10 @@ class Schedule:
         """Return when a frame is shown live: when it is lived, or later in `reactive`."""
         return self.frame_ns(frame) + self._show_delay_ns
 
+    def frame_shown_at(self, stamp_ns: int) -> int:
+        """Return the frame that is shown live at a moment."""
+        return self.frame_at_or_before(stamp_ns - self._show_delay_ns)
+
     @property
     def _show_delay_ns(self) -> int:
         if self.is_anticipating:
