@@ -309,6 +309,8 @@ class NodeFault:
 
 # From a head at rest, a blend of three frames takes it 0.38 of the way to its 28.6 degrees in one.
 _FROM_REST_DEG = 12.0
+# Speech or noise: which one comes last is for DDS to say, and the head follows what it hears.
+_EITHER_DEG = 8.0
 
 NODE_FAULTS = (
     NodeFault(
@@ -317,7 +319,10 @@ NODE_FAULTS = (
         ('user_reanchored', 'missing_user_frames'),
     ),
     NodeFault(
-        'two publishers on one topic, two processes', _two_publishers, ('user_overlapped_samples',)
+        'two publishers on one topic, two processes',
+        _two_publishers,
+        ('user_overlapped_samples',),
+        _EITHER_DEG,
     ),
     NodeFault(
         'no plan for 3 s, worker stalled', _stall_worker, ('skipped_moments',), _FROM_REST_DEG
