@@ -12,6 +12,7 @@ TIMAR.md §8.
 import numpy as np
 import scipy.ndimage
 import scipy.signal
+from scipy.spatial.transform import Rotation
 
 from timar_ros.stream.lips import voice_envelope
 
@@ -41,6 +42,18 @@ def head_speed(neck: np.ndarray, fps: float = 25.0) -> np.ndarray:
     low_pass = scipy.signal.butter(4, _MOVING_HEAD_HZ, fs=fps, output='sos')
     smooth = scipy.signal.sosfiltfilt(low_pass, neck - neck.mean(0), axis=0)
     return np.rad2deg(np.linalg.norm(np.diff(smooth, axis=0), axis=1) * fps)
+
+
+def head_steps(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """
+    Return the angle between two heads, frame by frame, degrees.
+
+    Args:
+        before: rotation vectors `[T, 3]`, rad.
+        after: as many.
+    """
+    turned = Rotation.from_rotvec(before).inv() * Rotation.from_rotvec(after)
+    return np.rad2deg(turned.magnitude())
 
 
 def speed_figures(neck: np.ndarray, fps: float = 25.0) -> dict[str, float]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.conversation import Conversation
+from timar_ros.stream.plan import Plan
 
 # Small against every window of memory in the conversation, large against the cost of a call.
 _CHUNK_S = Fraction(1, 50)
@@ -73,6 +74,7 @@ def answer_recording(
     voices: dict[str, tuple[np.ndarray, int]],
     user_motion: tuple[np.ndarray, np.ndarray] | None = None,
     progress: Callable[[float], object] = lambda seconds: None,
+    on_plan: Callable[[Plan], object] = lambda plan: None,
 ) -> np.ndarray:
     """
     Play a recording that starts at 0 through a fresh conversation.
@@ -84,6 +86,7 @@ def answer_recording(
             agent's voice is known ahead as if sent agent_lead before.
         user_motion: stamps int64 `[F]` ns and frames `[F, M]` of the user's head, if known.
         progress: called with the seconds done since the last call.
+        on_plan: called with every plan.
 
     Returns:
         float32 `[round(fps · longer voice), M]`, what was shown; lived time in `reactive`.
@@ -104,7 +107,9 @@ def answer_recording(
             raise ValueError(f'the voice of the {name} must be finite, got NaN or infinity')
         padded = pad_voice(samples, rate_hz, length_s)
         deliveries[name] = deliver_voice(name, padded, rate_hz, timing.agent_lead_ms * 1_000_000)
-    return answer_deliveries(conversation, deliveries, 0, n_frames, user_motion, progress)
+    return answer_deliveries(
+        conversation, deliveries, 0, n_frames, user_motion, progress, on_plan=on_plan
+    )
 
 
 def pad_voice(samples: np.ndarray, rate_hz: int, length_s: Fraction) -> np.ndarray:
@@ -121,6 +126,7 @@ def answer_deliveries(
     user_motion: tuple[np.ndarray, np.ndarray] | None = None,
     progress: Callable[[float], object] = lambda seconds: None,
     on_refused: Callable[[str], object] = lambda text: None,
+    on_plan: Callable[[Plan], object] = lambda plan: None,
 ) -> np.ndarray:
     """
     Play packets that have stamps of their own through a fresh conversation.
@@ -134,6 +140,7 @@ def answer_deliveries(
         progress: called with the seconds done since the last call.
         on_refused: called with what was wrong with a packet; the conversation goes on without it,
             as it does live.
+        on_plan: called with every plan.
 
     Returns:
         float32 `[n_frames, M]`, what was shown; the neutral head before the first plan.
@@ -164,6 +171,7 @@ def answer_deliveries(
         plan = conversation.plan(moment)
         if plan is not None:
             conversation.accept(plan)
+            on_plan(plan)
             offset = plan.first_frame - first_frame
             begin, end = np.clip([offset, offset + len(plan.motion)], 0, n_frames)
             shown[begin:end] = plan.motion[begin - offset : end - offset]
