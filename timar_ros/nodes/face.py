@@ -117,7 +117,8 @@ class FaceNode(Node):
         # Steady, so that a page is served while simulated time stands.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_LEVELS_S, self._send_levels, clock=steady)
-        self.create_timer(_PUBLISH_S, self._publish_due, clock=steady)
+        # Goes on while there are frames to come: a hundred calls a second cost.
+        self._publish_timer = self.create_timer(_PUBLISH_S, self._publish_due, clock=steady)
         self.create_timer(_WATCH_S, self._voice.match, clock=steady)
         self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=steady)
         self.get_logger().info(f'the face is at {self.server.url} (full screen: ?kiosk)')
@@ -162,8 +163,11 @@ class FaceNode(Node):
         now_ns = self._now_ns()
         self.server.send(pack_plan(msg.plan, now_ns, stamp_ns, neck, arkit), keep_as='plan')
         if self._is_wanted():
+            self._follow_clock(now_ns)
             frames = zip(stamp_ns.tolist(), neck, arkit, strict=True)
             self._frames.replace([(frame[0], frame) for frame in frames])
+            if self._publish_timer.is_canceled():
+                self._publish_timer.reset()
 
     def _face_frames(self, msg: HeadMotionPlan):
         """Return stamps `[n]` in ns, quaternions `[n, 4]` and blendshapes `[n, 52]` of a plan."""
@@ -233,11 +237,14 @@ class FaceNode(Node):
             or (self._units_pub is not None and self._units_pub.get_subscription_count())
         )
 
-    def _publish_due(self) -> None:
-        now_ns = self._now_ns()
+    def _follow_clock(self, now_ns: int) -> None:
         if now_ns < self._last_ns:
             self._frames.clear()  # the clock went back
         self._last_ns = now_ns
+
+    def _publish_due(self) -> None:
+        now_ns = self._now_ns()
+        self._follow_clock(now_ns)
         for stamp_ns, neck, arkit in self._frames.due(now_ns)[-1:]:
             stamp = stamp_from_ns(stamp_ns)
             shapes = JointState(name=ARKIT_NAMES, position=arkit.astype(float).tolist())
@@ -247,6 +254,8 @@ class FaceNode(Node):
                 units = action_units_to_msg(action_units(arkit, quaternion_to_neck(neck)))
                 units.header.stamp = stamp
                 self._units_pub.publish(units)
+        if not self._frames:
+            self._publish_timer.cancel()
 
     def _on_diagnose(self) -> None:
         status = DiagnosticStatus(name=self.get_name(), level=DiagnosticStatus.OK, message='ok')

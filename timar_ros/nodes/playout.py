@@ -12,6 +12,9 @@ class FrameQueue:
         self._frames = collections.deque()
         self._shown_ns = None
 
+    def __len__(self):
+        return len(self._frames)
+
     def replace(self, frames) -> None:
         """Take a plan: (stamp_ns, frame) pairs in order; what was shown is not shown again."""
         while self._frames and frames and self._frames[-1][0] >= frames[0][0]:
