@@ -15,7 +15,7 @@ SOURCES := $(shell find timar_ros msg launch config -type f -not -name '*.pyc')
 SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench clean distclean FORCE
+.PHONY: help setup demo test check bench bench-faults clean distclean FORCE
 
 help:
 	@echo 'make setup    virtual environment, ROS 2 and torch in it, and our package built'
@@ -23,6 +23,7 @@ help:
 	@echo 'make test     every test, through colcon'
 	@echo 'make check    format, lint and the fast tests'
 	@echo 'make bench    what the model costs on this machine (ARGS="--preset mini ...")'
+	@echo 'make bench-faults   hours of conversation full of faults: docs/faults.md'
 	@echo 'make clean    remove what was built; make distclean: the virtual environment too'
 
 setup: install/.built
@@ -83,6 +84,10 @@ check: install/.built
 
 bench: install/.built
 	@source ./env.sh && python -m timar_ros.benchmark $(ARGS)
+
+# Long: hours of conversation at accelerated time. Stopped, it goes on from where it was.
+bench-faults: install/.built
+	@source ./env.sh && python test/faults/bench.py --out docs/faults.md $(ARGS)
 
 clean:
 	rm -rf build install log

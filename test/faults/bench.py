@@ -28,7 +28,7 @@ _SILENCE_S = 600.0
 
 _TEXT = """# What can go wrong, and what the head makes of it
 
-Written by `make bench-faults`; the same faults, shorter, are part of `make test`. They are made in
+Written by `make bench-faults` (hours; it goes on where it was stopped); the same faults, shorter, are part of `make test`. They are made in
 [faults.py](../test/faults/faults.py), [node_faults.py](../test/faults/node_faults.py).
 
 The weights are tiny and random, with turns of 1 s, and hold the head 28.6 degrees down, so that a
@@ -39,8 +39,8 @@ angle to the same conversation without the fault; by itself the head moves by ab
 one standard deviation. Limits:
 
 - a frame moves the head at most 0.5 degrees further than the largest one without the fault (on the
-  node: at most 4 degrees); where the head has glided to rest and comes back, 12 degrees, by the
-  blend of three frames;
+  node: at most 4 degrees, 8 where DDS decides which of two publishers is heard); where the head
+  has glided to rest and comes back, 12 degrees, by the blend of three frames;
 - two turns after the fault's end the head is at most 0.1 degrees off (on the node 0.2), after
   minutes of silence 0.5, because the loudness of the voices is learned anew then;
 - at most 4 MiB of audio and motion are held.
