@@ -52,6 +52,11 @@ class TimarConfig:
             changes slowly leaves each frame's own distribution as it is; 0 = white, as published.
         noise_scale: the temperature that these weights are best drawn at; the one of
             SamplingConfig is relative to it.
+        persistence: for so many frames after the last shown one, motion is drawn as the change
+            from where it was going, so that a new draft goes on from what is shown; 0 = drawn
+            anew everywhere, as published (model/persistence.py).
+        style: the model takes emotion and attitude (`Turn.style`).
+        personas: names of the manners of moving that it learned (`Turn.persona` counts from 1).
         history: what the agent's own past looks like to the model: 'masked' (as published) or
             'shown' (what was really shown).
         positions: 'window' (a learned vector for each slot of the window, as published) or 'turn'
@@ -79,6 +84,9 @@ class TimarConfig:
     frame_mix: bool = False
     noise_spread: float = 0.0
     noise_scale: float = 1.0
+    persistence: int = 0
+    style: bool = False
+    personas: tuple[str, ...] = ()
     history: str = 'masked'
     positions: str = 'window'
     cache: str = 'rebuild'
@@ -99,6 +107,9 @@ class TimarConfig:
         _at_least('token_width', self.token_width, 2)
         _at_least('noise_spread', self.noise_spread, 0)
         _at_least('noise_scale', self.noise_scale, 0)
+        _at_least('persistence', self.persistence, 0)
+        if '' in self.personas or len(set(self.personas)) < len(self.personas):
+            raise ValueError(f'personas must be different names, got {self.personas}')
         if self.width % self.n_heads:
             raise ValueError(
                 f'width must be a multiple of n_heads, got {self.width} and {self.n_heads}'
@@ -263,6 +274,12 @@ class TrainConfig:
         user_part_drop: probability that the user's last turn is heard only up to a moment.
         user_motion_drop: probability that a window has no user motion at all.
         agent_prefix: probability that the open turn's first frames are already shown.
+        planning: probability that a window ends at a planning moment: its last turns are open,
+            the user is heard, the agent's voice known and motion shown up to where they would be
+            live (DESIGN.md §5); what lies beyond is not learned.
+        planning_weight: of the frames of those turns in the loss; all others have 1.
+        style_drop: probability that a window's emotion and attitude are not given; likewise its
+            persona.
         diffusion_repeat: how often each masked row is diffused a step.
         checkpoint_every: steps between two checkpoints.
         threads: of torch.
@@ -285,6 +302,9 @@ class TrainConfig:
     user_part_drop: float = 0.0
     user_motion_drop: float = 0.0
     agent_prefix: float = 0.0
+    planning: float = 0.0
+    planning_weight: float = 1.0
+    style_drop: float = 0.1
     diffusion_repeat: int = 4
     checkpoint_every: int = 500
     threads: int = 2
@@ -317,6 +337,11 @@ def from_dict(cls, mapping: dict, source: str):
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(known)}'
             raise ValueError(f'{source}: unknown key {key!r}{hint}')
+        if typing.get_origin(hints[key]) is tuple:  # YAML and JSON know lists only
+            if not isinstance(value, list | tuple) or not all(type(v) is str for v in value):
+                raise ValueError(f'{source}: {key} must be a list of str, got {value!r}')
+            values[key] = tuple(value)
+            continue
         allowed = typing.get_args(hints[key]) or (hints[key],)
         if float in allowed and type(value) is int:
             value = float(value)

@@ -140,8 +140,9 @@ class Attention(nn.Module):
         queries, keys, values = qkv.unbind(0)  # [B, H, N, L, K]
         keys, values = keys.flatten(2, 3), values.flatten(2, 3)  # [B, H, N·L, K]
         if may_attend is not None:
-            out = self._attend_masked(queries.flatten(2, 3), keys, values, may_attend, L)
-            return self.proj(out.transpose(1, 2).reshape(B, N, L, D)[:, :, wanted])
+            allowed = may_attend.view(N, L, -1)[:, wanted].flatten(0, 1)
+            out = self._attend_masked(queries[:, :, :, wanted], keys, values, allowed)
+            return self.proj(out.permute(0, 2, 3, 1, 4).reshape(B, N, -1, D))
         if cache is not None:
             keys, values = cache.extend(layer, keys, values)
         n_past = keys.shape[2] - N * L
@@ -159,14 +160,18 @@ class Attention(nn.Module):
         out = torch.stack(outputs, dim=1)  # [B, N, H, wanted, K]
         return self.proj(out.transpose(2, 3).reshape(B, N, -1, D))
 
-    def _attend_masked(self, queries, keys, values, may_attend, n_tokens) -> torch.Tensor:
-        scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5  # [B, H, W, W]
+    def _attend_masked(self, queries, keys, values, may_attend) -> torch.Tensor:
+        """Attend with queries `[B, H, N, l, K]` of N turns to keys `[B, H, N·L, K]`."""
+        B, H, N, _l, K = queries.shape
+        scores = (queries.flatten(2, 3) * K**-0.5) @ keys.transpose(-1, -2)  # [B, H, N·l, N·L]
         if self.age_bias is not None:
-            turns = torch.arange(scores.shape[-1], device=scores.device) // n_tokens
+            turns = torch.arange(N, device=scores.device)
             ages = (turns[:, None] - turns[None, :]).clamp(0, self.age_bias.shape[1] - 1)
-            scores = scores + self.age_bias[:, ages]
+            bias = self.age_bias[:, ages][:, :, None, :, None]  # [H, N, 1, N, 1]
+            by_turn = scores.view(B, H, N, -1, N, keys.shape[2] // N)
+            scores = (by_turn + bias.to(scores.dtype)).view(scores.shape)
         scores = scores.masked_fill(~may_attend, float('-inf'))
-        return scores.softmax(-1) @ values
+        return (scores.softmax(-1).to(values.dtype) @ values).unflatten(2, (N, -1))
 
 
 class Mlp(nn.Module):

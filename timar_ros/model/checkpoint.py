@@ -115,8 +115,9 @@ def load_checkpoint(path, device='cpu', dtype: str = 'float32') -> TIMAR:
     model.requires_grad_(False)
     model = model.to(device, DTYPES[dtype]).eval()
     # Units of motion stay float32 whatever the network's type.
-    model.motion_mean = stored['motion_mean'].to(device)
-    model.motion_std = stored['motion_std'].to(device)
+    for name in stored:
+        if name.startswith('motion_') and '.' not in name:
+            setattr(model, name, stored[name].to(device))
     return model
 
 

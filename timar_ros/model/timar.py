@@ -9,7 +9,6 @@ weights only; the past is an argument. `draft_full_window` is the specification 
 
 from collections.abc import Callable
 import dataclasses
-import math
 
 import torch
 from torch import nn
@@ -18,9 +17,22 @@ import torch.nn.functional as F
 from timar_ros.config import SamplingConfig, TimarConfig
 from timar_ros.model.attention import NORM_EPS, Block, TurnCache
 from timar_ros.model.diffusion import N_STEPS, DiffusionHead
+from timar_ros.model.persistence import Persistence, foretell, last_shown, no_persistence
 from timar_ros.model.speech import LogMelSpeech, Wav2Vec2Speech
-from timar_ros.model.turn import MODALITIES, N_SEPARATORS, Turn, slots, turn_causal_mask
+from timar_ros.model.style import Style
+from timar_ros.model.turn import (
+    MODALITIES,
+    N_SEPARATORS,
+    Turn,
+    join_turns,
+    passes,
+    slots,
+    turn_causal_mask,
+)
 from timar_ros.motion import get_space
+
+# So few turns take less time in one masked softmax, on a CPU, than turn by turn.
+_FEW_TURNS = 5
 
 
 def make_speech_encoder(config: TimarConfig) -> nn.Module:
@@ -30,23 +42,6 @@ def make_speech_encoder(config: TimarConfig) -> nn.Module:
     return LogMelSpeech(
         config.speech_width, config.mel_bands, config.sample_rate_hz, config.samples_per_frame
     )
-
-
-def passes(n_frames: int, n_passes: int) -> list[slice]:
-    """
-    Say which frames each pass reveals, left to right, on a cosine schedule.
-
-    Raises:
-        ValueError: there are more passes than frames.
-    """
-    if n_passes > n_frames:
-        raise ValueError(f'n_passes must be at most {n_frames} (frames a turn), got {n_passes}')
-    ends, left = [], n_frames
-    for i in range(n_passes):
-        wanted = math.floor(n_frames * math.cos(math.pi / 2 * (i + 1) / n_passes))
-        left = 0 if i == n_passes - 1 else max(1, min(left - 1, wanted))
-        ends.append(n_frames - left)
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 class TIMAR(nn.Module):
@@ -77,6 +72,12 @@ class TIMAR(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, D))
         # Which sound belongs to which frame: ours gives it, the published model finds it.
         self.frame_mix = nn.Linear(3 * D, D) if config.frame_mix else None
+        has_style = config.style or config.personas
+        self.style = Style(D, len(config.personas)) if has_style else None
+        self.persistence = None
+        if config.persistence:
+            self.persistence = Persistence(M, D, config.persistence)
+            self.register_buffer('motion_persistence', no_persistence(config.persistence, M))
         self.z_proj_ln = nn.LayerNorm(D, eps=NORM_EPS)
         in_window = config.positions == 'window'
         n_slots = L * (config.max_turns if in_window else 1)
@@ -96,7 +97,9 @@ class TIMAR(nn.Module):
         for name, parameter in self.named_parameters():
             if name.startswith('speech.net.'):
                 continue  # foreign and frozen
-            if name.endswith(('_learned', 'fake_latent', 'mask_token', 'sep_tok_emb.weight')):
+            if name.startswith(('style.', 'persistence.')):
+                nn.init.zeros_(parameter)
+            elif name.endswith(('_learned', 'fake_latent', 'mask_token', 'sep_tok_emb.weight')):
                 nn.init.normal_(parameter, std=0.02, generator=generator)
             elif parameter.dim() == 2 and 'age_bias' not in name:
                 nn.init.xavier_uniform_(parameter, generator=generator)
@@ -189,6 +192,11 @@ class TIMAR(nn.Module):
         if self.frame_mix is not None:
             others = [z[:, :, slots(modality, T)] for modality in MODALITIES[:3]]
             masked = masked + self.frame_mix(torch.cat(others, dim=-1))
+        if self.persistence is not None:
+            motion = self.normalise(turns.agent_motion)
+            masked = masked + self.persistence(motion, turns.is_shown)
+        if self.style is not None:
+            masked = masked + self.style(turns)
         return torch.cat([z[:, :, : agent.start], masked, z[:, :, agent.stop :]], dim=2)
 
     def _positions(self, table: torch.Tensor, first_turn: int, n_turns: int) -> torch.Tensor:
@@ -231,6 +239,7 @@ class TIMAR(nn.Module):
         generator: torch.Generator | None = None,
         channel_mask: torch.Tensor | None = None,
         repeat: int = 4,
+        weight: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
         Compute the training loss over the agent frames that are not shown.
@@ -240,6 +249,7 @@ class TIMAR(nn.Module):
             generator: draws diffusion steps and noise.
             channel_mask: bool `[B, M]`, True = the clip has this channel.
             repeat: how often each frame is diffused.
+            weight: `[B, N, T]`, of each frame in the mean; 0 = not learned. None = 1.
 
         Returns:
             the mean loss, and the detached means of its parts.
@@ -248,12 +258,17 @@ class TIMAR(nn.Module):
             ValueError: every frame is shown, or the window is longer than positions are learned.
         """
         B, N, T, M = turns.agent_motion.shape
-        rows = (~turns.is_shown).flatten().nonzero()[:, 0]
+        weight = torch.ones_like(turns.agent_motion[..., 0]) if weight is None else weight
+        rows = (~turns.is_shown & (weight > 0)).flatten().nonzero()[:, 0]
         if len(rows) == 0:
             raise ValueError('loss needs at least one agent frame that is not shown, got none')
         z = self.encode(self.embed(turns), None, self._band(N))
         context = z.flatten(0, 2)[rows].repeat(repeat, 1)
-        target = self.normalise(turns.agent_motion).float().flatten(0, 2)[rows].repeat(repeat, 1)
+        target = self.normalise(turns.agent_motion).float()
+        if self.persistence is not None:
+            expected, spread = self._foretell(turns)
+            target = (target - expected) / spread
+        target = target.flatten(0, 2)[rows].repeat(repeat, 1)
         if channel_mask is None:
             valid = None
         else:
@@ -263,12 +278,22 @@ class TIMAR(nn.Module):
         timestep = torch.randint(N_STEPS, (R,), generator=generator, device=target.device)
         noise = torch.randn(target.shape, generator=generator, device=target.device)
         parts = self.diffloss.loss(target, context, timestep, noise, valid)
-        return parts['loss'].mean(), {k: v.detach().mean() for k, v in parts.items()}
+        share = weight.flatten()[rows].repeat(repeat)
+        share = share / share.sum()
+        means = {name: (values * share).sum() for name, values in parts.items()}
+        return means['loss'], {name: value.detach() for name, value in means.items()}
+
+    def _foretell(self, turns: Turn) -> tuple[torch.Tensor, torch.Tensor]:
+        """Say where the agent's motion is going, in normalised units (`persistence.foretell`)."""
+        motion = self.normalise(turns.agent_motion).float()
+        return foretell(self.motion_persistence, *last_shown(motion, turns.is_shown))
 
     def _band(self, n_turns: int) -> torch.Tensor | None:
         """Mask for windows longer than the model's; None where plain turn causality is enough."""
         if n_turns <= self.config.max_turns:
-            return None
+            if n_turns > _FEW_TURNS or self.device.type != 'cpu':
+                return None
+            return turn_causal_mask(n_turns, self.config.tokens_per_turn)
         if self.config.positions == 'window':
             raise ValueError(
                 f'a window must have at most {self.config.max_turns} turns, got {n_turns}; its '
@@ -319,14 +344,7 @@ class TIMAR(nn.Module):
         def encode(open_turns):
             window = open_turns
             if past is not None:
-                window = Turn(
-                    **{
-                        field.name: _join(
-                            getattr(past, field.name), getattr(open_turns, field.name)
-                        )
-                        for field in dataclasses.fields(Turn)
-                    }
-                )
+                window = join_turns([past, open_turns], lambda column: torch.cat(column, dim=1))
             tokens = self.embed(window)
             B, N, L, D = tokens.shape
             may_attend = turn_causal_mask(N, L, n_open, context_turns).to(self.device)
@@ -364,7 +382,11 @@ class TIMAR(nn.Module):
                 null,
                 sampling.cfg_scale,
             )
-            drawn = self.denormalise(drawn).view(B, N, -1, M)
+            drawn = drawn.view(B, N, -1, M)
+            if self.persistence is not None:
+                expected, spread = (x[:, :, frames] for x in self._foretell(seen))
+                drawn = expected + spread * drawn
+            drawn = self.denormalise(drawn)
             kept = torch.where(given[:, :, frames], motion[:, :, frames], drawn)
             motion = torch.cat(
                 [motion[:, :, : frames.start], kept, motion[:, :, frames.stop :]], 2
@@ -373,7 +395,3 @@ class TIMAR(nn.Module):
                 revealed = F.pad(is_shown.new_ones(frames.stop), (0, T - frames.stop))
                 is_shown = turns.is_shown | revealed
         return motion
-
-
-def _join(past, present):
-    return None if past is None or present is None else torch.cat([past, present], dim=1)

@@ -10,6 +10,7 @@ samples a turn, `L` tokens a turn (4T + 10), `W` tokens in the window (N·L), `D
 """
 
 import dataclasses
+import math
 
 import torch
 
@@ -21,12 +22,34 @@ import torch
 # Ten separators: TURN, (open, close) of each of the four modalities, /TURN.
 MODALITIES = ('user_speech', 'user_motion', 'agent_speech', 'agent_motion')
 N_SEPARATORS = 2 + 2 * len(MODALITIES)
+EMOTIONS = ('happy', 'sad', 'angry', 'surprised', 'afraid', 'disgusted')
+# Whether a style is given at all, how much of each emotion (0..1), how the listener takes it
+# (-1..1). Not given is not the same as neutral.
+STYLE = ('is_given', *EMOTIONS, 'attitude')
+_CONDITIONS = ('style', 'persona')
 
 
 def slots(modality: str, n_frames: int) -> slice:
     """Return where the T tokens of a modality lie within a turn of L = 4T + 10 tokens."""
     start = 2 + MODALITIES.index(modality) * (n_frames + 2)
     return slice(start, start + n_frames)
+
+
+def passes(n_frames: int, n_passes: int) -> list[slice]:
+    """
+    Say which frames each pass reveals, left to right, on a cosine schedule.
+
+    Raises:
+        ValueError: there are more passes than frames.
+    """
+    if n_passes > n_frames:
+        raise ValueError(f'n_passes must be at most {n_frames} (frames a turn), got {n_passes}')
+    ends, left = [], n_frames
+    for i in range(n_passes):
+        wanted = math.floor(n_frames * math.cos(math.pi / 2 * (i + 1) / n_passes))
+        left = 0 if i == n_passes - 1 else max(1, min(left - 1, wanted))
+        ends.append(n_frames - left)
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def turn_causal_mask(
@@ -67,6 +90,9 @@ class Turn:
         agent_speech: `[B, S]` float, level-normalised; 0 is silence.
         agent_motion: `[B, T, M]` in units of the motion space, read where `is_shown`.
         is_shown: `[B, T]` bool; True = the model sees this frame, False = it draws it.
+        style: `[B, 8]` how the agent is to be, as `STYLE` names it; None or zeros = not said.
+        persona: int64 `[B]`, whose manner, counting `TimarConfig.personas` from 1; None or 0 =
+            nobody's.
         user_features, agent_features: `[B, T, Q]` from the speech encoder, where they were
             computed ahead; None = encode the speech now.
     """
@@ -78,6 +104,8 @@ class Turn:
     agent_speech: torch.Tensor
     agent_motion: torch.Tensor
     is_shown: torch.Tensor
+    style: torch.Tensor | None = None
+    persona: torch.Tensor | None = None
     user_features: torch.Tensor | None = None
     agent_features: torch.Tensor | None = None
 
@@ -91,11 +119,41 @@ class Turn:
         return self.map(lambda x: x.to(device, non_blocking=True))
 
 
-def stack_turns(turns: list[Turn]) -> Turn:
-    """Join N turns `[B, ...]` into one value `[B, N, ...]`."""
+def join_turns(turns: list[Turn], join) -> Turn:
+    """
+    Join values field by field.
+
+    Args:
+        turns: at least one.
+        join: of tensors, e.g. `torch.stack` along N.
+
+    Returns:
+        one value; features that one of the turns lacks are computed anew for all, a style that
+        some have is not said for the others.
+    """
     values = {}
     for field in dataclasses.fields(Turn):
         column = [getattr(turn, field.name) for turn in turns]
-        missing = any(value is None for value in column)
-        values[field.name] = None if missing else torch.stack(column, dim=1)
+        if any(value is None for value in column):
+            column = _fill(field.name, column, turns)
+        values[field.name] = None if column is None else join(column)
     return Turn(**values)
+
+
+def _fill(name: str, column: list, turns: list[Turn]) -> list | None:
+    said = [value for value in column if value is not None]
+    if not said or name not in _CONDITIONS:
+        return None
+    n_turns_axis = said[0].dim() - (name == 'style')
+    shapes = [
+        (*turn.is_shown.shape[:n_turns_axis], *said[0].shape[n_turns_axis:]) for turn in turns
+    ]
+    return [
+        said[0].new_zeros(shape) if value is None else value
+        for value, shape in zip(column, shapes, strict=True)
+    ]
+
+
+def stack_turns(turns: list[Turn]) -> Turn:
+    """Join N turns `[B, ...]` into one value `[B, N, ...]`."""
+    return join_turns(turns, lambda column: torch.stack(column, dim=1))
