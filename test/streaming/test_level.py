@@ -134,6 +134,17 @@ def test_an_onset_after_long_near_silence_is_bounded_and_soon_at_its_level():
     assert rms(normalised[SECOND // 2 : 3 * SECOND // 2]) < 3.5
 
 
+def test_ten_minutes_of_silence_leave_a_voice_as_loud_as_after_ten_seconds():
+    speech, state = make_speech(10), run(make_speech(30))[1]
+    for _ in range(10):
+        _, state = run(np.zeros(SECOND, np.float32), state)
+    soon, later = state, state
+    for _ in range(600):
+        _, later = run(np.zeros(SECOND, np.float32), later)
+
+    assert_array_equal(run(speech, later)[0], run(speech, soon)[0])
+
+
 def test_the_first_sample_of_all_cannot_spike():
     click = np.zeros(1_000, np.float32)
     click[0] = 1

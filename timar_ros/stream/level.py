@@ -29,6 +29,10 @@ _KNEE = 10.0
 # The first sample has no past: the memory starts as if filled with 0.1 s of silence.
 _PRIOR_SAMPLES = 0.1 * SAMPLE_RATE_HZ
 _SILENCE_DB = -120.0
+# Silence that lasts is no reason to forget how loud a voice is: below this power (-55 dBFS, over
+# 0.3 s) samples count for another 4 s only, a pause in speech.
+_SILENT_POWER = 10**-5.5
+_PAUSE_SAMPLES = 4 * SAMPLE_RATE_HZ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +43,14 @@ class LevelState:
     Attributes:
         weight, total, energy: sums of 1, x and x^2 with the long memory.
         recent_energy: sum of x^2 with the short memory.
+        n_silent: samples since the voice was last above -55 dBFS.
     """
 
     weight: float = _PRIOR_SAMPLES
     total: float = 0.0
     energy: float = 0.0
     recent_energy: float = 0.0
+    n_silent: int = 0
 
 
 def normalise(
@@ -55,7 +61,8 @@ def normalise(
 
     y = (x - m) / sqrt(max(v, v_recent / 4) + floor), with m and v the running mean and variance up
     to and including x, forgetting over `memory_s`, and v_recent the mean square over 0.3 s less
-    m^2; then |y| above 10 is bent to stay below 20.
+    m^2; then |y| above 10 is bent to stay below 20. Silence counts for 4 s, then nothing is
+    forgotten until it ends.
 
     Args:
         samples: float32 `[n]`, full scale 1.
@@ -73,19 +80,27 @@ def normalise(
     forget = math.exp(-1 / (memory_s * SAMPLE_RATE_HZ))
     forget_recent = math.exp(-1 / (_ATTACK_S * SAMPLE_RATE_HZ))
     square = x * x
-    weight = _forgetting_sum(np.ones_like(x), forget, state.weight)
-    total = _forgetting_sum(x, forget, state.total)
-    energy = _forgetting_sum(square, forget, state.energy)
     recent_energy = _forgetting_sum(square, forget_recent, state.recent_energy)
+    recent_power = (1 - forget_recent) * recent_energy
+    n_silent = _count_since(recent_power > _SILENT_POWER, state.n_silent)
+    counts = n_silent <= _PAUSE_SAMPLES
+    weight, total, energy = (
+        _held(_forgetting_sum(sums[counts], forget, before), counts, before)
+        for sums, before in (
+            (np.ones_like(x), state.weight),
+            (x, state.total),
+            (square, state.energy),
+        )
+    )
     mean = total / weight
     variance = np.maximum(energy / weight - mean * mean, 0)
-    recent_variance = (1 - forget_recent) * recent_energy - mean * mean
+    recent_variance = recent_power - mean * mean
     guard = _ATTACK_SHARE * recent_variance
     y = (x - mean) / np.sqrt(np.maximum(variance, guard) + FLOOR)
     excess = np.maximum(np.abs(y) - _KNEE, 0)
     result[is_present] = np.sign(y) * (np.minimum(np.abs(y), _KNEE) + _soft(excess))
     last = (float(sums[-1]) for sums in (weight, total, energy, recent_energy))
-    return result, LevelState(*last)
+    return result, LevelState(*last, n_silent=int(n_silent[-1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +168,17 @@ def _forgetting_sum(x: np.ndarray, forget: float, before: float) -> np.ndarray:
     """Return s with s[i] = x[i] + forget * s[i - 1], continuing from `before`."""
     sums, _ = lfilter([1.0], [1.0, -forget], x, zi=[forget * before])
     return sums
+
+
+def _count_since(is_event: np.ndarray, before: int) -> np.ndarray:
+    """Return how many samples ago each was last True; `before` is the count before the first."""
+    at = np.arange(1, len(is_event) + 1)
+    return at - np.maximum.accumulate(np.where(is_event, at, -before))
+
+
+def _held(sums: np.ndarray, counts: np.ndarray, before: float) -> np.ndarray:
+    """Spread sums over the samples that count onto all; those that do not hold the last one."""
+    return np.concatenate([[before], sums])[np.cumsum(counts)]
 
 
 def _soft(excess: np.ndarray) -> np.ndarray:
