@@ -56,6 +56,8 @@ class _Speech:
             'user_motion': torch.zeros(turns, frames, channels),
             'agent_motion': torch.from_numpy(motion).to(float32),
             'user_seen': seen,
+            'style': torch.zeros(turns, 8),
+            'persona': torch.zeros(turns, dtype=torch.int64),
             'channel_mask': torch.arange(channels) == _SPACE.index('jawOpen'),
         }
 

@@ -25,13 +25,20 @@ def _windows():
         'agent_motion': torch.randn(_B, _N, _T, _M),
         'user_seen': torch.ones(_B, _N, _T, dtype=torch.bool),
         'channel_mask': torch.ones(_B, _M, dtype=torch.bool),
+        'style': torch.rand(_B, _N, 8).clamp(0.01),
+        'persona': torch.full((_B, _N), 3),
     }
 
 
+def _mask_and_weight(config=_SHOWN, seed=0, shown_noise=None, **recipe):
+    recipe = TrainConfig(**{'user_drop': 0.0, 'mask_min': 1.0} | recipe)
+    rngs = [np.random.default_rng((seed, window)) for window in range(_B)]
+    ratio = draw_mask_ratio(recipe, np.random.default_rng(seed))
+    return mask_windows(_windows(), config, recipe, rngs, ratio, shown_noise)
+
+
 def _mask(config=_SHOWN, seed=0, shown_noise=None, **recipe):
-    recipe = {'user_drop': 0.0, 'mask_min': 1.0} | recipe
-    rng = np.random.default_rng(seed)
-    return mask_windows(_windows(), config, TrainConfig(**recipe), rng, shown_noise)
+    return _mask_and_weight(config, seed, shown_noise, **recipe)[0]
 
 
 def _flat(mask):
@@ -152,3 +159,28 @@ def test_the_same_generator_masks_alike():
 
     assert torch.equal(first.is_shown, second.is_shown)
     assert torch.equal(first.user_heard, second.user_heard)
+
+
+def test_a_window_looks_the_same_in_whatever_batch_it_is():
+    recipe = TrainConfig(planning=0.5, agent_prefix=0.5, user_part_drop=0.5)
+    whole, _ = _mask_and_weight(_MASKED, planning=0.5, agent_prefix=0.5, user_part_drop=0.5)
+    part = {name: value[10:20] for name, value in _windows().items()}
+    recipe = dataclasses.replace(recipe, user_drop=0.0, mask_min=1.0)
+
+    turns, _ = mask_windows(
+        part, _MASKED, recipe, [np.random.default_rng((0, window)) for window in range(10, 20)]
+    )
+
+    for name in ('is_shown', 'user_heard', 'user_seen', 'agent_speech', 'style', 'persona'):
+        assert torch.equal(getattr(turns, name), getattr(whole, name)[10:20]), name
+
+
+def test_a_style_and_a_persona_are_each_left_out_at_random_for_a_whole_window():
+    turns = _mask(style_drop=0.5)
+
+    is_given = turns.style.ne(0).flatten(1)
+    is_named = turns.persona.ne(0)
+    for said in (is_given, is_named):
+        assert torch.equal(said.any(1), said.all(1))
+        assert 0.3 < said.any(1).float().mean() < 0.7
+    assert not torch.equal(is_given.any(1), is_named.any(1))

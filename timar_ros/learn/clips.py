@@ -12,7 +12,9 @@ A folder holds conversations, each of two voices and at least one motion:
 
 A DualTalk npz has `exp [F, 50]` and `pose [F, 6]` = neck 3, jaw 3 at 25 fps. Ours has `motion
 [F, C]`, `names [C]`, `fps` and perhaps `stamp_s [F]`; channels that a file lacks are not
-trained. Each speaker of DualTalk whose motion is there is the agent once.
+trained. An agent's may also say how it is meant: `style [F, 7]` = happy, sad, angry, surprised,
+afraid, disgusted (0..1) and attitude (-1..1), and `persona`, a name. Each speaker of DualTalk
+whose motion is there is the agent once.
 """
 
 import dataclasses
@@ -23,10 +25,12 @@ import numpy as np
 import scipy.io.wavfile
 import soxr
 
+from timar_ros.model.turn import EMOTIONS
 from timar_ros.motion import JAW_RAD_PER_JAW_OPEN, SPACES, MotionSpace, get_space
 
 _PARTIES = {'speaker1': 'speaker2', 'speaker2': 'speaker1', 'agent': 'user'}
 _DUALTALK_FPS = 25.0
+_N_STYLE = len(EMOTIONS) + 1  # and attitude
 _DUALTALK_NAMES = get_space('flame56').names
 # The one channel that both spaces have, under different names: here, there, factor.
 _JAW = {
@@ -46,6 +50,8 @@ class Clip:
         agent_motion: float32 `[F, M]`, raw units, frame i shown at i / fps seconds.
         is_valid: bool `[M]`, the channels that the agent's file holds.
         user_motion: float32 `[F, M]`, or None if nobody watched the user.
+        style: float32 `[F, 7]`, emotions and attitude of the agent; None = not said.
+        persona: whose manner the agent has; '' = not said.
     """
 
     name: str
@@ -54,6 +60,8 @@ class Clip:
     agent_motion: np.ndarray
     is_valid: np.ndarray
     user_motion: np.ndarray | None
+    style: np.ndarray | None = None
+    persona: str = ''
 
     @property
     def n_frames(self) -> int:
@@ -159,6 +167,44 @@ def read_motion(
     return motion, is_valid
 
 
+def read_style(
+    path: pathlib.Path, n_frames: int, fps: float = 25.0
+) -> tuple[np.ndarray | None, str]:
+    """
+    Read how an agent's motion is meant, from the file of that motion.
+
+    Args:
+        path: npz.
+        n_frames: F, frames wanted.
+        fps: frames a second wanted.
+
+    Returns:
+        style float32 `[F, 7]` or None, and the persona or ''; None and '' where nothing is said.
+
+    Raises:
+        ValueError: a shape or value is wrong.
+    """
+    with np.load(path, allow_pickle=False) as arrays:
+        content = {name: arrays[name] for name in ('style', 'persona', 'fps') if name in arrays}
+    persona = str(content.get('persona', ''))
+    if 'style' not in content:
+        return None, persona
+    style = content['style']
+    if style.ndim != 2 or style.shape[1] != _N_STYLE or not len(style):
+        raise ValueError(
+            f'{path}: expected style [F, {_N_STYLE}] (six emotions and attitude), '
+            f'got {list(style.shape)}'
+        )
+    lowest = np.append(np.zeros(_N_STYLE - 1), -1.0)
+    if not ((style >= lowest) & (style <= 1.0)).all():  # refuses NaN too
+        raise ValueError(
+            f'{path}: expected emotions of 0 to 1 and an attitude of -1 to 1 in style, '
+            f'got {np.min(style):g} to {np.max(style):g}'
+        )
+    rows = np.arange(n_frames) / fps * float(content.get('fps', fps))
+    return style[np.minimum(rows.astype(int), len(style) - 1)].astype(np.float32), persona
+
+
 def open_clips(
     folder: pathlib.Path, space: MotionSpace, fps: float = 25.0
 ) -> tuple[list[Clip], dict[str, str]]:
@@ -225,6 +271,7 @@ def _open_clip(path: pathlib.Path, stem: str, party: str, space: MotionSpace, fp
         agent_motion[:n_frames],
         is_valid,
         None if user_motion is None else user_motion[:n_frames],
+        *read_style(path, n_frames, fps),
     )
 
 

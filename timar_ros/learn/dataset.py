@@ -14,6 +14,8 @@ import torch
 
 from timar_ros.config import TimarConfig
 from timar_ros.learn.clips import Clip, read_voice
+from timar_ros.model.persistence import fit_persistence
+from timar_ros.model.turn import STYLE
 from timar_ros.motion import MotionSpace
 from timar_ros.stream.level import LevelState, normalise, normalise_clip
 
@@ -38,7 +40,7 @@ class Windows(torch.utils.data.Dataset):
         n_cached: clips whose voices are kept in memory (a minute of conversation is 8 MB).
 
     Raises:
-        ValueError: no clip is as long as a window.
+        ValueError: no clip is as long as a window, or one has a persona that the model lacks.
     """
 
     def __init__(
@@ -58,6 +60,13 @@ class Windows(torch.utils.data.Dataset):
                 f'expected a clip of at least {n_turns} turns ({n_frames} frames), '
                 f'the longest has {max((clip.n_frames for clip in clips), default=0)} frames'
             )
+        for clip in self.clips:
+            if config.personas and clip.persona and clip.persona not in config.personas:
+                raise ValueError(
+                    f'{clip.agent_wav.with_suffix(".npz")}: expected a persona of '
+                    f'{", ".join(config.personas)}, got {clip.persona!r}; add it to '
+                    "'personas' of the model"
+                )
         self._config, self._n_turns, self._n_windows, self._seed = config, n_turns, n_windows, seed
         self._n_starts = np.cumsum([clip.n_frames - n_frames + 1 for clip in self.clips])
         self._voices = functools.lru_cache(n_cached)(self._read_voices)
@@ -77,7 +86,8 @@ class Windows(torch.utils.data.Dataset):
         Returns:
             `user_speech`, `agent_speech` `[N, S]` normalised; `user_motion`, `agent_motion` `[N,
             T, M]` raw; `user_seen` bool `[N, T]`; `channel_mask` bool `[M]`, True = the channel
-            is trained.
+            is trained; `style` `[N, 8]`, the mean over each turn, and int64 `persona` `[N]`, as
+            in `Turn`.
         """
         config, clip = self._config, self.clips[clip_index]
         turns = (self._n_turns, config.frames_per_turn)
@@ -87,7 +97,16 @@ class Windows(torch.utils.data.Dataset):
         user_motion = (
             np.zeros_like(clip.agent_motion) if clip.user_motion is None else clip.user_motion
         )
+        style = np.zeros((turns[0], len(STYLE)), np.float32)
+        if clip.style is not None:
+            style[:, 0] = 1.0
+            style[:, 1:] = clip.style[frames].reshape(*turns, -1).mean(1)
+        persona = 0
+        if clip.persona in config.personas:
+            persona = 1 + config.personas.index(clip.persona)
         return {
+            'style': torch.from_numpy(style),
+            'persona': torch.full(turns[:1], persona),
             'user_speech': torch.from_numpy(user_speech[samples].reshape(turns[0], -1).copy()),
             'agent_speech': torch.from_numpy(agent_speech[samples].reshape(turns[0], -1).copy()),
             'user_motion': torch.from_numpy(user_motion[frames].reshape(*turns, -1).copy()),
@@ -128,3 +147,23 @@ def motion_statistics(clips: list[Clip], space: MotionSpace) -> tuple[np.ndarray
             smallest = _SMALLEST_DEVIATION[space.units[channel]]
             mean[channel], deviation[channel] = values.mean(), max(values.std(), smallest)
     return mean.astype(np.float32), deviation.astype(np.float32)
+
+
+def measure_persistence(
+    clips: list[Clip], mean: np.ndarray, deviation: np.ndarray, n_lags: int, noise: float
+) -> np.ndarray:
+    """
+    Measure over all agents how far what is shown foretells what follows.
+
+    Args:
+        clips: from `open_clips`.
+        mean: `[M]`, from `motion_statistics`.
+        deviation: `[M]`, likewise.
+        n_lags: frames ahead.
+        noise: that training adds to what is shown, in deviations.
+
+    Returns:
+        float32 `[3, n_lags, M]`, see `model.persistence.fit_persistence`.
+    """
+    motions = [((clip.agent_motion - mean) / deviation, clip.is_valid) for clip in clips]
+    return fit_persistence(motions, n_lags, noise)

@@ -4,27 +4,41 @@
 What the model may see of a training window.
 
 The published recipe hides agent frames and drops user tokens at random. A model that plans ahead
-also meets an *open* turn: its past is complete, its first frames are already shown, its user was
-heard up to a moment, and the turns behind it have no user at all. This file puts all of that into
-the training distribution; it refuses to know where windows come from.
+also meets *planning moments* (DESIGN.md §5): all but the last turns are over, and of these the
+user was heard, the agent's own voice is known and motion is shown, each up to a time of its own.
+This file puts that into the training distribution; it refuses to know where windows come from.
 
-    turns   0 ... o-1      o (the first open one)      o+1 ...
-    agent   history        |shown prefix|hidden        hidden
-    user    heard          |heard|null                 null (heard, where nobody anticipates)
+    turns      0 ... k-1   | k                                   | k+1
+    user       heard       | heard until τ - hearing_delay, then null
+    agent says known       | known until τ + agent_lead,                   then silent
+    motion     history     | shown until τ + plan_latency, then to be drawn; not learned where
+                           |                              the agent's voice is not known
 
-Where history is masked, every turn of a window learns at once, and each may have a shown prefix of
-its own: a turn that is still open when the next one begins is shown, one that is history is not.
+When τ - hearing_delay lies in turn k-1, that turn is open too, and all of its motion is shown.
+
+In the other windows every turn learns at once from all of both voices, as in the published
+recipe; each may have a shown prefix of its own where history is masked.
 """
+
+import dataclasses
+import math
 
 import numpy as np
 import scipy.stats
 import torch
 
-from timar_ros.config import TimarConfig, TrainConfig
+from timar_ros.config import TimarConfig, TimingConfig, TrainConfig
 from timar_ros.model.turn import Turn
 
 # A plan leads what was heard by hearing_delay + plan_latency, 0 to 0.4 s by the node's settings.
 _LARGEST_LEAD_S = 0.4
+# Half of all planning moments have the delays that nodes have unless told otherwise, the others
+# any sensible ones, s.
+_USUAL = 0.5
+_HEARING_DELAY_S = (0.04, 0.25)
+_PLAN_LATENCY_S = (0.04, 0.2)
+_LEAD_BEYOND_LATENCY_S = (0.1, 0.7)
+_TIMING = TimingConfig()
 
 
 def draw_mask_ratio(train: TrainConfig, rng: np.random.Generator) -> float:
@@ -43,13 +57,32 @@ def draw_mask_ratio(train: TrainConfig, rng: np.random.Generator) -> float:
     )
 
 
+@dataclasses.dataclass
+class _View:
+    """
+    What is seen of one window, frame by frame `[N·T]`.
+
+    Attributes:
+        is_shown: the agent's motion.
+        is_heard: the user.
+        n_known: samples of the agent's voice from the window's start.
+        weight: of each frame in the loss.
+    """
+
+    is_shown: np.ndarray
+    is_heard: np.ndarray
+    n_known: int
+    weight: np.ndarray
+
+
 def mask_windows(
     windows: dict[str, torch.Tensor],
     config: TimarConfig,
     train: TrainConfig,
-    rng: np.random.Generator,
+    rngs: list[np.random.Generator],
+    ratio: float = 1.0,
     shown_noise: torch.Tensor | None = None,
-) -> Turn:
+) -> tuple[Turn, torch.Tensor]:
     """
     Turn a batch of windows into what the model is given, and what it is to draw.
 
@@ -57,61 +90,112 @@ def mask_windows(
         windows: a batch of `dataset.Windows`, `[B, N, ...]`.
         config: says whether history shows the agent's motion.
         train: the probabilities.
-        rng: drawn from in the same order whatever the probabilities.
+        rngs: one for each window, so that windows look alike in whatever batch they are.
+        ratio: share of agent frames that are hidden, where nothing else shows them.
         shown_noise: deviation `[M]` of noise on the frames that are shown, in units of the
             space: the model's own past is not as clean as a recording. None = none.
 
     Returns:
-        Turns `[B, N, ...]`; frames with `is_shown` False are to be drawn, at least one in each
-        window.
+        Turns `[B, N, ...]`, frames with `is_shown` False are to be drawn; and the weight of each
+        frame in the loss, float32 `[B, N, T]`, above 0 for at least one of these in each window.
     """
     B, N, T, M = windows['agent_motion'].shape
-    ratio = draw_mask_ratio(train, rng)
-    is_shown = np.zeros((B, N * T), bool)
-    is_heard = np.ones((B, N * T), bool)
-    has_camera = torch.ones(B, dtype=torch.bool)
-    for window in range(B):
-        open_turn = int(rng.integers(N))
-        first_open = open_turn * T
-        moment = first_open + int(rng.integers(T))
-        lead = int(rng.integers(int(_LARGEST_LEAD_S * config.fps) + 1))
-        is_partly_heard, is_ahead, has_no_camera = rng.random(3) < (
-            train.user_part_drop,
-            train.user_turn_drop,
-            train.user_motion_drop,
-        )
-        n_shown = rng.integers(T + 1, size=N)
-        n_shown[open_turn] = moment - first_open
-        n_shown[rng.random(N) >= train.agent_prefix] = 0
-        if config.history == 'shown':
-            n_shown[:open_turn], n_shown[open_turn + 1 :] = T, 0
-        is_shown[window] = (np.arange(T) < n_shown[:, None]).ravel()
-        _reveal_at_random(is_shown[window], ratio, rng)
-        if is_partly_heard:
-            is_heard[window, max(moment - lead, 0) :] = False
-        elif is_ahead:
-            is_heard[window, first_open + T :] = False
-        has_camera[window] = not has_no_camera
-    shape = (B, N, T)
-    is_heard, is_shown = (torch.from_numpy(x.reshape(shape)) for x in (is_heard, is_shown))
-    is_dropped = torch.from_numpy(rng.random((2, *shape)) < train.user_drop)
+    views, not_dropped, noises, has_camera, has_style = [], [], [], [], []
+    for rng in rngs:
+        views.append(_draw_view(N, config, train, ratio, rng))
+        not_dropped.append(rng.random((2, N, T)) >= train.user_drop)
+        has_camera.append(rng.random() >= train.user_motion_drop)
+        has_style.append(rng.random(2) >= train.style_drop)
+        if shown_noise is not None:
+            noises.append(rng.standard_normal((N, T, M), np.float32))
+
+    def gather(values) -> torch.Tensor:
+        return torch.from_numpy(np.stack(values).reshape(B, N, T))
+
+    is_shown = gather([view.is_shown for view in views])
+    is_heard = gather([view.is_heard for view in views])
+    weight = gather([view.weight for view in views])
+    tokens = torch.from_numpy(np.stack(not_dropped))  # [B, 2, N, T]
     agent_motion = windows['agent_motion']
     if shown_noise is not None:
-        noise = torch.from_numpy(rng.standard_normal((B, N, T, M), np.float32)) * shown_noise
-        agent_motion = torch.where(is_shown[..., None], agent_motion + noise, agent_motion)
+        noisy = agent_motion + torch.from_numpy(np.stack(noises)) * shown_noise
+        agent_motion = torch.where(is_shown[..., None], noisy, agent_motion)
     # What was not heard is no sound at all: an encoder that looks ahead must not see it either.
     is_sound = is_heard.repeat_interleave(config.samples_per_frame, -1)
-    return Turn(
+    sample = torch.arange(N * config.samples_per_turn).view(N, -1)
+    is_known = sample < torch.tensor([view.n_known for view in views])[:, None, None]
+    has_camera, has_style = torch.tensor(has_camera), torch.from_numpy(np.stack(has_style))
+    turns = Turn(
         user_speech=torch.where(is_sound, windows['user_speech'], 0.0),
-        user_heard=is_heard & ~is_dropped[0],
+        user_heard=is_heard & tokens[:, 0],
         user_motion=windows['user_motion'],
-        user_seen=windows['user_seen'] & has_camera[:, None, None] & is_heard & ~is_dropped[1],
-        agent_speech=windows['agent_speech'],
+        user_seen=windows['user_seen'] & has_camera[:, None, None] & is_heard & tokens[:, 1],
+        agent_speech=torch.where(is_known, windows['agent_speech'], 0.0),
         agent_motion=agent_motion,
         is_shown=is_shown,
+        style=windows['style'] * has_style[:, :1, None],
+        persona=windows['persona'] * has_style[:, 1:],
     )
+    return turns, weight
 
 
-def _reveal_at_random(is_shown: np.ndarray, ratio: float, rng: np.random.Generator) -> None:
-    hidden = rng.permutation(np.flatnonzero(~is_shown))
-    is_shown[hidden[max(int(np.ceil(ratio * len(hidden))), 1) :]] = True
+def _draw_view(
+    N: int, config: TimarConfig, train: TrainConfig, ratio: float, rng: np.random.Generator
+) -> _View:
+    n_frames, n_samples = N * config.frames_per_turn, N * config.samples_per_turn
+    view = _View(
+        np.zeros(n_frames, bool), np.ones(n_frames, bool), n_samples, np.ones(n_frames, np.float32)
+    )
+    if rng.random() < train.planning:
+        _plan(view, N, config, train.planning_weight, rng)
+        return view
+    T = config.frames_per_turn
+    open_turn = int(rng.integers(N))
+    first_open = open_turn * T
+    moment = first_open + int(rng.integers(T))
+    lead = int(rng.integers(int(_LARGEST_LEAD_S * config.fps) + 1))
+    is_partly_heard, is_ahead = rng.random(2) < (train.user_part_drop, train.user_turn_drop)
+    n_shown = rng.integers(T + 1, size=N)
+    n_shown[open_turn] = moment - first_open
+    n_shown[rng.random(N) >= train.agent_prefix] = 0
+    if config.history == 'shown':
+        n_shown[:open_turn], n_shown[open_turn + 1 :] = T, 0
+    view.is_shown[:] = (np.arange(T) < n_shown[:, None]).ravel()
+    hidden = rng.permutation(np.flatnonzero(~view.is_shown))
+    view.is_shown[hidden[max(int(np.ceil(ratio * len(hidden))), 1) :]] = True
+    if is_partly_heard:
+        view.is_heard[max(moment - lead, 0) :] = False
+    elif is_ahead:
+        view.is_heard[first_open + T :] = False
+    return view
+
+
+def _plan(
+    view: _View, N: int, config: TimarConfig, weight: float, rng: np.random.Generator
+) -> None:
+    """Make a window that ends in the turns open at one planning moment."""
+    T, fps = config.frames_per_turn, config.fps
+    present = max(N - 2, 0)  # the last turn is the one after the present one
+    start_s = present * config.turn_s
+    moment_s = start_s + rng.uniform(0.0, config.turn_s)
+    delay_s, latency_s = rng.uniform(*_HEARING_DELAY_S), rng.uniform(*_PLAN_LATENCY_S)
+    lead_s = latency_s + rng.uniform(*_LEAD_BEYOND_LATENCY_S)
+    if rng.random() < _USUAL:
+        n_moments = max(int(config.turn_s * _TIMING.replan_hz), 1)
+        moment_s = start_s + int(rng.integers(n_moments)) / _TIMING.replan_hz
+        delay_s = _TIMING.hearing_delay_ms / 1000
+        latency_s = _TIMING.plan_latency_ms / 1000
+        lead_s = _TIMING.agent_lead_ms / 1000
+    # A frame is heard, or known, when all of it is; shown when it begins before the plan does.
+    n_heard = max(math.floor((moment_s - delay_s) * fps + 1e-6), 0)
+    n_shown = min(math.ceil((moment_s + latency_s) * fps - 1e-6), N * T - 1)
+    known_s = min(moment_s + lead_s, N * config.turn_s)
+    n_known = max(math.floor(known_s * fps + 1e-6), n_shown + 1)
+    first_open = min(present, n_heard // T) * T
+    view.is_heard[n_heard:] = False
+    view.is_shown[first_open:n_shown] = True
+    if config.history == 'shown':
+        view.is_shown[:first_open] = True
+    view.n_known = math.floor(known_s * config.sample_rate_hz + 1e-3)
+    view.weight[first_open:] = weight
+    view.weight[n_known:] = 0.0

@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from timar_ros.config import PRESETS, TimarConfig, TrainConfig, from_dict, load_yaml, to_dict
 from timar_ros.learn.clips import open_clips
-from timar_ros.learn.dataset import Windows, motion_statistics
-from timar_ros.learn.masking import mask_windows
+from timar_ros.learn.dataset import Windows, measure_persistence, motion_statistics
+from timar_ros.learn.masking import draw_mask_ratio, mask_windows
 from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import MODALITIES, slots
@@ -34,6 +34,7 @@ from timar_ros.motion import get_space
 _BETAS = (0.9, 0.95)
 _PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
 _HELD_OUT_BATCHES = 8
+_STATISTICS = ('motion_mean', 'motion_std', 'motion_persistence')
 _FROZEN = 'speech.net.'  # the wav2vec2 encoder, which is never trained
 # Of the code that tokens of one frame share at the start: period of its slowest wave, and size
 # beside embeddings of 0.02 and tokens of about 1.
@@ -89,7 +90,8 @@ class Training:
     Args:
         run: model and recipe.
         windows: what to train on; window `step * batch_size + i` is in the batch of `step`.
-        statistics: mean and deviation `[M]` of the motion.
+        statistics: mean and deviation `[M]` of the motion, and its persistence where the model
+            has it (`dataset.measure_persistence`).
         initial: weights to begin from, of the same configuration; None = fresh ones.
         device: torch device or its name.
     """
@@ -98,7 +100,7 @@ class Training:
         self,
         run: RunConfig,
         windows: Windows,
-        statistics: tuple[np.ndarray, np.ndarray],
+        statistics: tuple[np.ndarray, ...],
         initial: TIMAR | None = None,
         device: str = 'cpu',
     ):
@@ -109,9 +111,8 @@ class Training:
             self.model = TIMAR(run.model_config()).initialise()
             if self.model.config.positions == 'turn':
                 align_positions(self.model)
-            mean, deviation = (torch.from_numpy(x) for x in statistics)
-            self.model.motion_mean.copy_(mean)
-            self.model.motion_std.copy_(deviation)
+            for name, values in zip(_STATISTICS, statistics, strict=False):
+                self.model.get_buffer(name).copy_(torch.from_numpy(values))
         else:
             self.model = copy.deepcopy(initial).float()
         self.model.to(device).train()
@@ -190,10 +191,11 @@ class Training:
     def _loss(self, model: TIMAR, batch: list[dict], key: tuple[int, ...]):
         windows = torch.utils.data.default_collate(batch)
         noise = self.run.shown_noise * model.motion_std.cpu() if self.run.shown_noise else None
-        rng = np.random.default_rng(key)
-        turns = mask_windows(windows, model.config, self.train, rng, noise)
+        ratio = draw_mask_ratio(self.train, np.random.default_rng(key))
+        rngs = [np.random.default_rng((*key, i)) for i in range(len(batch))]
+        turns, weight = mask_windows(windows, model.config, self.train, rngs, ratio, noise)
         turns = turns.to(model.device)
-        generator = torch.Generator(model.device).manual_seed(int(rng.integers(2**62)))
+        generator = torch.Generator(model.device).manual_seed(int(rngs[0].integers(2**62)))
         precision = _PRECISIONS[self.run.precision]
         with torch.autocast(model.device.type, precision, precision != torch.float32):
             return model.loss(
@@ -201,6 +203,7 @@ class Training:
                 generator,
                 windows['channel_mask'].to(model.device),
                 self.train.diffusion_repeat,
+                weight.to(model.device),
             )
 
     @torch.no_grad()
@@ -344,6 +347,10 @@ def main(arguments: list[str] | None = None) -> None:
         n_windows = _HELD_OUT_BATCHES * train.batch_size
         held_out = _make_windows(options.held_out, config, train, n_windows)
     statistics = motion_statistics(windows.clips, get_space(config.motion_space))
+    if config.persistence:
+        statistics += (
+            measure_persistence(windows.clips, *statistics, config.persistence, run.shown_noise),
+        )
     fit(Training(run, windows, statistics, initial, options.device), options.out, held_out)
 
 

@@ -18,27 +18,23 @@ class Style(nn.Module):
 
     Args:
         width: D.
+        has_controls: whether emotion and attitude are taken.
         n_personas: how many personas there are.
     """
 
-    def __init__(self, width: int, n_personas: int):
+    def __init__(self, width: int, has_controls: bool, n_personas: int):
         super().__init__()
-        self.controls = nn.Linear(len(STYLE), width, bias=False)
+        self.width = width
+        self.controls = nn.Linear(len(STYLE), width, bias=False) if has_controls else None
         self.personas = nn.Embedding(n_personas, width) if n_personas else None
 
     def forward(self, turns: Turn) -> torch.Tensor:
-        """
-        Embed turns with the N axis as `[B, N, 1, D]`.
-
-        Raises:
-            ValueError: a persona is none of those learned.
-        """
+        """Embed turns with the N axis as `[B, N, 1, D]`."""
         B, N = turns.is_shown.shape[:2]
-        weight = self.controls.weight
-        embedded = weight.new_zeros(B, N, weight.shape[0])
-        if turns.style is not None:
-            is_given = turns.style[..., :1]
-            embedded = embedded + self.controls((turns.style * is_given).to(weight.dtype))
+        embedded = torch.zeros(B, N, self.width, device=turns.is_shown.device)
+        if turns.style is not None and self.controls is not None:
+            style = turns.style * turns.style[..., :1]  # where none is given, nothing is read
+            embedded = embedded + self.controls(style.to(self.controls.weight.dtype))
         if turns.persona is not None and self.personas is not None:
             named = self.personas((turns.persona - 1).clamp(min=0))
             embedded = embedded + torch.where(turns.persona[..., None] > 0, named, 0.0)

@@ -73,7 +73,7 @@ class TIMAR(nn.Module):
         # Which sound belongs to which frame: ours gives it, the published model finds it.
         self.frame_mix = nn.Linear(3 * D, D) if config.frame_mix else None
         has_style = config.style or config.personas
-        self.style = Style(D, len(config.personas)) if has_style else None
+        self.style = Style(D, config.style, len(config.personas)) if has_style else None
         self.persistence = None
         if config.persistence:
             self.persistence = Persistence(M, D, config.persistence)
@@ -196,7 +196,7 @@ class TIMAR(nn.Module):
             motion = self.normalise(turns.agent_motion)
             masked = masked + self.persistence(motion, turns.is_shown)
         if self.style is not None:
-            masked = masked + self.style(turns)
+            masked = masked + self.style(turns).to(masked.dtype)
         return torch.cat([z[:, :, : agent.start], masked, z[:, :, agent.stop :]], dim=2)
 
     def _positions(self, table: torch.Tensor, first_turn: int, n_turns: int) -> torch.Tensor:
