@@ -6,12 +6,15 @@ Things that happen: nods and blinks found in motion, and matched to the cues tha
 Pure functions on arrays, frame i at i / fps seconds. What people do: TIMAR.md §8.
 """
 
+from collections.abc import Sequence
 import dataclasses
 
 import numpy as np
 import scipy.signal
 
 _NOD_BAND_HZ = (1.0, 7.0)
+# When an answer to a cue may come; people take about 0.7 s (TIMAR.md §8).
+_EARLIEST_S, _LATEST_S = 0.3, 1.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +80,25 @@ def find_nods(
     return nods
 
 
+def may_answer(
+    lag_s: np.ndarray, earliest_s: float = _EARLIEST_S, latest_s: float = _LATEST_S
+) -> np.ndarray:
+    """Say of times after a cue, s, whether what happens then may be its answer."""
+    return (lag_s >= earliest_s) & (lag_s <= latest_s)
+
+
+def lag_histogram(lags_s: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Count lags from 0.3 to 1.2 s in steps of 0.1 s; return counts `[9]` and edges `[10]`."""
+    n_bins = round((_LATEST_S - _EARLIEST_S) / 0.1)
+    return np.histogram(lags_s, n_bins, (_EARLIEST_S, _LATEST_S))
+
+
 def match_events(
     found_s: np.ndarray,
     cues_s: np.ndarray,
     duration_s: float,
-    earliest_s: float = 0.3,
-    latest_s: float = 1.2,
+    earliest_s: float = _EARLIEST_S,
+    latest_s: float = _LATEST_S,
 ) -> Match:
     """
     Match found events to the cues that they should answer.
@@ -105,7 +121,7 @@ def match_events(
     free = sorted(float(time) for time in found_s)
     n_found, lags = len(free), []
     for cue in sorted(float(time) for time in cues_s):
-        answers = [time for time in free if earliest_s <= time - cue <= latest_s]
+        answers = [time for time in free if may_answer(time - cue, earliest_s, latest_s)]
         if answers:
             lags.append(answers[0] - cue)
             free.remove(answers[0])

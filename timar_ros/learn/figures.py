@@ -55,6 +55,8 @@ _SEATED = 'two seated people in conversation'
 _TRACKED = 'three people, tracked by camera'
 # Filters that run both ways over the head's motion need this much of it.
 _SHORTEST_S = 1.5
+# A head slower than this in silence is frozen, and no ratio to it says anything.
+FROZEN_DEG_S = 0.05
 GROUPS = {
     'The head': (
         Figure('head_speed_p50', '°/s', 'speed of the head, median', 5, 20, _SEATED,
@@ -80,7 +82,7 @@ GROUPS = {
         Figure('lively_head_speed', '°/s', 'rms speed of the head while somebody speaks',
                people='32 °/s: one seated person', fooled_by='a wobble'),
         Figure('liveliness_ratio', '', 'speed of the head: speech over silence', 1, None,
-               'people settle when nobody speaks', 'a wobble driven by loudness'),
+               'people settle in silence, but never freeze', 'a wobble driven by loudness'),
     ),
     'The mouth': (
         Figure('lip_lag_ms', 'ms', "how late the mouth is against the robot's voice", -60, 40,
@@ -220,8 +222,8 @@ def _seam_ratio(answer: Answer) -> float:
 
 def _stillness(neck, user, agent, fps) -> tuple[float, float, float]:
     found = behaviour.stillness(neck, user, agent, fps)
-    both = np.isfinite(found['silent']) and np.isfinite(found['lively'])
-    return found['silent'], found['lively'], found['ratio'] if both else float('nan')
+    is_alive = found['silent'] >= FROZEN_DEG_S and np.isfinite(found['lively'])
+    return found['silent'], found['lively'], found['ratio'] if is_alive else float('nan')
 
 
 def _nods(neck, user, agent, fps) -> tuple[float, float]:
