@@ -1,113 +1,114 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Launch the conversation node and bring it to life: configure it, then activate it.
+Launch a robot in conversation: microphone, speaker, conversation, neck and face, each at choice.
 
-`ros2 launch timar_ros conversation.launch.py --show-args` describes the arguments.
+`ros2 launch timar_ros conversation.launch.py --show-args` describes the arguments. The
+conversation node has a life cycle: it is configured, then activated. The others have none.
 """
 
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, RegisterEventHandler
+from launch.conditions import IfCondition
 from launch.events import matches_action
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import LifecycleNode
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
-from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
+
+from timar_ros.nodes.arguments import ARGUMENTS
 
 
 def generate_launch_description():
     conversation = LifecycleNode(
-        package='timar_ros',
-        executable='conversation',
-        name='conversation',
-        namespace=LaunchConfiguration('namespace'),
-        output='screen',
-        parameters=[
-            {
-                'activate_on_start': False,
-                'checkpoint': ParameterValue(LaunchConfiguration('checkpoint'), value_type=str),
-                'device': ParameterValue(LaunchConfiguration('device'), value_type=str),
-                'timing': ParameterValue(LaunchConfiguration('timing'), value_type=str),
-                'use_sim_time': ParameterValue(
-                    LaunchConfiguration('use_sim_time'), value_type=bool
-                ),
-            },
-            LaunchConfiguration('params_file'),
-        ],
+        **_named('conversation'),
+        parameters=_parameters(
+            activate_on_start=False,
+            checkpoint=_value('checkpoint', str),
+            device=_value('device', str),
+            timing=_value('timing', str),
+        ),
     )
-    is_conversation = matches_action(conversation)
     return LaunchDescription(
         [
-            DeclareLaunchArgument(
-                'checkpoint',
-                default_value='',
-                description='Weights: path of a .safetensors file; empty: the ones of the package',
-            ),
-            DeclareLaunchArgument(
-                'device',
-                default_value='auto',
-                description='Where the model runs: auto, cpu, cuda or cuda:1',
-            ),
-            DeclareLaunchArgument(
-                'timing',
-                default_value='anticipate',
-                description='anticipate (plan while the user speaks) or reactive (after it)',
-            ),
-            DeclareLaunchArgument(
-                'namespace',
-                default_value='',
-                description='Put before the names of the node and of its topics',
-            ),
-            DeclareLaunchArgument(
-                'use_sim_time',
-                default_value='false',
-                description='Take the time from /clock: true or false',
-            ),
-            DeclareLaunchArgument(
-                'params_file',
-                default_value=PathJoinSubstitution(
-                    [FindPackageShare('timar_ros'), 'config', 'conversation.yaml']
-                ),
-                description='YAML with parameters of the node; wins over the arguments above',
-            ),
-            # autostart would do the following, but from Jazzy on only
-            RegisterEventHandler(
-                OnStateTransition(
-                    target_lifecycle_node=conversation,
-                    start_state='configuring',
-                    goal_state='inactive',
-                    entities=[
-                        EmitEvent(
-                            event=ChangeState(
-                                lifecycle_node_matcher=is_conversation,
-                                transition_id=Transition.TRANSITION_ACTIVATE,
-                            )
-                        )
-                    ],
+            *(
+                DeclareLaunchArgument(
+                    argument.name,
+                    default_value=argument.default,
+                    description=argument.description,
+                    choices=argument.choices or None,
                 )
+                for argument in ARGUMENTS
             ),
-            RegisterEventHandler(
-                OnStateTransition(
-                    target_lifecycle_node=conversation,
-                    start_state='configuring',
-                    goal_state='unconfigured',
-                    entities=[
-                        LogInfo(
-                            msg='conversation could not be configured: its message above says why;'
-                            ' when that is put right: ros2 lifecycle set /conversation configure'
-                        )
-                    ],
-                )
-            ),
-            conversation,
-            EmitEvent(
-                event=ChangeState(
-                    lifecycle_node_matcher=is_conversation,
-                    transition_id=Transition.TRANSITION_CONFIGURE,
-                )
-            ),
+            *_life_cycle(conversation),
+            _optional('microphone'),
+            _optional('speaker'),
+            _optional('face', port=_value('face_port', int)),
+            _optional('neck', robot=_value('robot', str)),
         ]
     )
+
+
+def _named(name):
+    namespace = LaunchConfiguration('namespace')
+    return {
+        'package': 'timar_ros',
+        'executable': name,
+        'name': name,
+        'namespace': namespace,
+        'output': 'screen',
+    }
+
+
+def _value(name, value_type):
+    return ParameterValue(LaunchConfiguration(name), value_type=value_type)
+
+
+def _parameters(**own):
+    own['use_sim_time'] = _value('use_sim_time', bool)
+    return [own, LaunchConfiguration('params_file')]
+
+
+def _optional(name, **parameters):
+    return Node(
+        **_named(name),
+        condition=IfCondition(LaunchConfiguration(name)),
+        parameters=_parameters(**parameters),
+    )
+
+
+def _life_cycle(node):
+    """Configure, then activate; `autostart` does that too, but from Jazzy on only."""
+
+    def change_to(transition):
+        return EmitEvent(
+            event=ChangeState(
+                lifecycle_node_matcher=matches_action(node), transition_id=transition
+            )
+        )
+
+    def after_configuring(outcome, action):
+        return RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node,
+                start_state='configuring',
+                goal_state=outcome,
+                entities=[action],
+            )
+        )
+
+    return [
+        after_configuring('inactive', change_to(Transition.TRANSITION_ACTIVATE)),
+        after_configuring(
+            'unconfigured',
+            LogInfo(
+                msg='conversation could not be configured: its message above says why; when that'
+                ' is put right: ros2 lifecycle set /conversation configure (with its namespace,'
+                ' if any), then activate'
+            ),
+        ),
+        node,
+        change_to(Transition.TRANSITION_CONFIGURE),
+    ]

@@ -3,6 +3,7 @@
 """The launch file, started for real by `ros2 launch`, where a ROS installation brings that."""
 
 import importlib.util
+import itertools
 import os
 from pathlib import Path
 import shutil
@@ -11,12 +12,21 @@ import subprocess
 import time
 
 from lifecycle_msgs.srv import GetState
+import numpy as np
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import JointState
 
-LAUNCH_FILE = Path(__file__).parents[2] / 'launch' / 'conversation.launch.py'
-ARGUMENTS = {'checkpoint', 'device', 'timing', 'namespace', 'params_file', 'use_sim_time'}
+from timar_ros.msg import AudioChunk, HeadMotionPlan
+from timar_ros.nodes.arguments import ARGUMENTS
+from timar_ros.nodes.convert import audio_chunk
+from timar_ros.retarget.robot import robot_names
+
+ROOT = Path(__file__).parents[2]
+LAUNCH_FILE = ROOT / 'launch' / 'conversation.launch.py'
+ASKED = 'robot checkpoint device timing microphone speaker face neck namespace params_file use_sim_time'
+HEADLESS = {'microphone': 'false', 'speaker': 'false', 'face_port': 0}
 
 
 @pytest.fixture(autouse=True)
@@ -85,8 +95,16 @@ def states_until(executor, node_name, wanted, timeout_s):
 def test_every_launch_argument_is_described(arguments):
     undescribed = [name for name, a in arguments.items() if len(a.description.split()) < 3]
 
-    assert set(arguments) >= ARGUMENTS
+    assert set(arguments) >= set(ASKED.split())
     assert undescribed == []
+
+
+def test_the_launch_file_offers_the_choices_that_there_are(arguments):
+    for known in ARGUMENTS:
+        assert tuple(arguments[known.name].choices or ()) == known.choices, known.name
+    assert arguments['timing'].choices
+    for name in robot_names(ROOT / 'config' / 'robots'):
+        assert name in arguments['robot'].description
 
 
 def test_launch_arguments_and_node_parameters_have_the_same_defaults(arguments):
@@ -99,21 +117,93 @@ def test_launch_arguments_and_node_parameters_have_the_same_defaults(arguments):
 
 
 def test_the_launched_node_becomes_active_and_ends_cleanly(launch, executor):
-    process = launch(namespace='launched')
+    process = launch(namespace='launched', **HEADLESS)
 
-    states = states_until(executor, '/launched/conversation', 'active', timeout_s=60)
+    states = states_until(executor, '/launched/conversation', 'active', timeout_s=120)
     process.send_signal(signal.SIGINT)
-    code = process.wait(timeout=20)
+    code = process.wait(timeout=60)
 
     assert states[-1:] == ['active']
     assert code == 0
 
 
 def test_a_node_that_refuses_to_configure_lives_on_unconfigured(launch, executor):
-    process = launch(namespace='refusing', checkpoint='/no/such/weights.safetensors')
+    process = launch(namespace='refusing', checkpoint='/no/such/weights.safetensors', **HEADLESS)
 
     # It is unconfigured before it is told to configure, too: see that it stays so.
     states = states_until(executor, '/refusing/conversation', 'active', timeout_s=15)
 
     assert states[-1:] == ['unconfigured']
     assert process.poll() is None
+
+
+class Body:
+    """A robot's joints, which are where they are sent, and its plans."""
+
+    def __init__(self, node, namespace, joints):
+        self.joints, self.position = joints, [0.0] * len(joints)
+        self.plans, self.targets = [], []
+        self._node = node
+        self._joints_pub = node.create_publisher(JointState, f'/{namespace}/joint_states', 10)
+        node.create_subscription(JointState, f'/{namespace}/neck/joint_targets', self._take, 10)
+        node.create_subscription(
+            HeadMotionPlan, f'/{namespace}/agent/motion_plan', self.plans.append, 10
+        )
+        node.create_timer(0.05, self._tell)
+
+    @property
+    def is_seen(self):
+        """Whether its neck hears where the joints are."""
+        return self._joints_pub.get_subscription_count() > 0
+
+    def _take(self, msg):
+        self.targets.append(msg)
+        self.position = list(msg.position)
+
+    def _tell(self):
+        msg = JointState(name=self.joints, position=self.position)
+        msg.header.stamp = self._node.get_clock().now().to_msg()
+        self._joints_pub.publish(msg)
+
+
+def spin_until(executor, is_done, timeout_s=120.0):
+    deadline = time.monotonic() + timeout_s
+    while not is_done() and time.monotonic() < deadline:
+        executor.spin_once(timeout_sec=0.1)
+    return is_done()
+
+
+def test_two_robots_side_by_side_do_not_hear_each_other(launch, executor, tiny_checkpoint):
+    node = executor.get_nodes()[0]
+    nao = Body(node, 'left', ['HeadYaw', 'HeadPitch'])
+    inmoov = Body(node, 'right', ['head_leftright', 'head_updown', 'head_tilt', 'jaw'])
+    audio_pub = node.create_publisher(AudioChunk, '/left/user/audio', 100)
+    given = {'checkpoint': str(tiny_checkpoint), **HEADLESS}
+
+    processes = [
+        launch(namespace='left', robot='nao', **given),
+        launch(namespace='right', robot='inmoov', **given),
+    ]
+    for name in ('/left/conversation', '/right/conversation'):
+        assert states_until(executor, name, 'active', timeout_s=120)[-1] == 'active'
+    assert spin_until(executor, audio_pub.get_subscription_count)
+    first_samples = itertools.count(0, 320)
+    node.create_timer(0.02, lambda: audio_pub.publish(chunk(node, next(first_samples))))
+
+    assert spin_until(executor, lambda: len(nao.plans) > 5 and nao.targets)
+    assert spin_until(executor, lambda: inmoov.is_seen)
+    for process in processes:
+        process.send_signal(signal.SIGINT)
+    codes = [process.wait(timeout=60) for process in processes]
+
+    assert list(nao.targets[0].name) == nao.joints
+    assert inmoov.plans == []  # nobody spoke to it
+    assert inmoov.targets == []
+    assert codes == [0, 0]
+
+
+def chunk(node, first_sample):
+    """Return 20 ms of noise that were just heard."""
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 320).astype(np.float32)
+    heard_ns = node.get_clock().now().nanoseconds - 20_000_000
+    return audio_chunk(noise, 16000, stamp_ns=heard_ns, first_sample=first_sample)

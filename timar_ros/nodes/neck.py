@@ -11,6 +11,7 @@ import dataclasses
 import os
 import pathlib
 import signal
+import sys
 import time
 
 from ament_index_python.packages import get_package_share_directory
@@ -333,16 +334,23 @@ def main(args=None):
     # rclpy's own handlers would end the context before the last commands are out.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    node = NeckNode()
+    node = None
     try:
+        node = NeckNode()
         rclpy.spin(node)
     except KeyboardInterrupt:
-        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-            node.come_to_rest()
+        if node is not None:
+            with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+                node.come_to_rest()
     except ExternalShutdownException:
         pass
+    except (ValueError, FileNotFoundError) as error:
+        if node is not None:
+            raise
+        sys.exit(f'neck: {error}')
     finally:
-        node.destroy_node()
+        if node is not None:
+            node.destroy_node()
         rclpy.try_shutdown()
 
 

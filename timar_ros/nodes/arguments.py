@@ -1,0 +1,66 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What a user says to bring a robot up: the arguments of `conversation.launch.py` and of `bringup`.
+
+Knows names, defaults and meanings; loads nothing.
+"""
+
+import dataclasses
+import pathlib
+
+from ament_index_python.packages import get_package_share_directory
+
+_YES_NO = ('true', 'false')
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """
+    One argument; everything is text, as launch has it.
+
+    Attributes:
+        name: as in `name:=value`.
+        default: where nothing is said.
+        description: one sentence.
+        choices: the only values allowed, if any.
+    """
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+ARGUMENTS = (
+    Argument(
+        'robot',
+        'pan_tilt_roll',
+        'The neck: ari, icub, inmoov, nao, pan_tilt, pan_tilt_roll, pepper, poppy, reachy2, '
+        'stretch, tiago, or the path of a YAML file of your own',
+    ),
+    Argument(
+        'checkpoint',
+        '',
+        'Weights: path of a .safetensors file; empty: the ones of the package',
+    ),
+    Argument('device', 'auto', 'Where the model runs: auto, cpu, cuda or cuda:1'),
+    Argument(
+        'timing',
+        'anticipate',
+        'anticipate (plan while the user speaks) or reactive (answer each turn when it is over)',
+        ('anticipate', 'reactive'),
+    ),
+    Argument('microphone', 'true', "Publish user/audio from this machine's microphone", _YES_NO),
+    Argument('speaker', 'true', "Play speaker/utterance on this machine's loudspeaker", _YES_NO),
+    Argument('face', 'true', 'Serve the face for browsers, and publish blendshapes', _YES_NO),
+    Argument('face_port', '8390', 'TCP port of the face; one of its own for each robot; 0: any'),
+    Argument('neck', 'true', 'Move the neck within its limits, once joint_states came', _YES_NO),
+    Argument('namespace', '', 'Put before the names of the nodes and of their topics'),
+    Argument(
+        'params_file',
+        str(pathlib.Path(get_package_share_directory('timar_ros')) / 'config/conversation.yaml'),
+        'YAML with parameters of the nodes; wins over the arguments above',
+    ),
+    Argument('use_sim_time', 'false', 'Take the time from /clock', _YES_NO),
+)

@@ -1,0 +1,151 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The nodes of `conversation.launch.py` in one process, where there is no launch_ros.
+
+    python -m timar_ros.nodes.bringup robot:=nao microphone:=false
+
+Knows which nodes make a robot; knows nothing of what they do.
+"""
+
+import contextlib
+import importlib
+import json
+import signal
+import sys
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from timar_ros.nodes.arguments import ARGUMENTS
+
+# Imported when they are wanted: not every robot has what each of them needs.
+_CLASSES = {
+    'microphone': 'MicrophoneNode',
+    'speaker': 'SpeakerNode',
+    'face': 'FaceNode',
+    'neck': 'NeckNode',
+    'conversation': 'ConversationNode',
+}
+
+
+def compose(wanted: dict[str, dict], namespace: str = '', params_file: str = '') -> dict:
+    """
+    Make nodes that work together.
+
+    Args:
+        wanted: name of each node, as its executable -> its parameters by name.
+        namespace: of all of them.
+        params_file: YAML with parameters; wins over those in `wanted`, as in a launch file.
+
+    Returns:
+        The nodes by name, not yet in an executor. Destroy them with `end`.
+
+    Raises:
+        ValueError, FileNotFoundError: one refuses its parameters; none is left then.
+    """
+    nodes = {}
+    try:
+        for name, params in wanted.items():
+            module = importlib.import_module(f'timar_ros.nodes.{name}')
+            # Not `parameter_overrides`, which would win over a file.
+            words = [
+                w for key, value in params.items() for w in ('-p', f'{key}:={json.dumps(value)}')
+            ]
+            words += ['--params-file', params_file] if params_file else []
+            node_class = getattr(module, _CLASSES[name])
+            nodes[name] = node_class(namespace=namespace, cli_args=['--ros-args', *words])
+    except BaseException:
+        end(nodes)
+        raise
+    return nodes
+
+
+def end(nodes: dict) -> None:
+    """Let the head come to rest, then destroy all nodes."""
+    if 'neck' in nodes:
+        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+            nodes['neck'].come_to_rest()
+    for node in reversed(nodes.values()):
+        node.destroy_node()
+
+
+def wanted_nodes(values: dict[str, str]) -> dict[str, dict]:
+    """Return which nodes arguments of these values ask for, each with its parameters."""
+    conversation = {name: values[name] for name in ('checkpoint', 'device', 'timing')}
+    params = {
+        'microphone': {},
+        'speaker': {},
+        'face': {'port': int(values['face_port'])},
+        'neck': {'robot': values['robot']},
+        'conversation': conversation,
+    }
+    is_simulated = values['use_sim_time'] == 'true'
+    return {
+        name: {**given, 'use_sim_time': is_simulated}
+        for name, given in params.items()
+        if values.get(name, 'true') == 'true'
+    }
+
+
+def read_arguments(words) -> dict[str, str]:
+    """
+    Read `name:=value` words.
+
+    Raises:
+        ValueError: there is no such argument, or it has no such value.
+    """
+    known = {argument.name: argument for argument in ARGUMENTS}
+    values = {name: argument.default for name, argument in known.items()}
+    for word in words:
+        name, is_given, value = word.partition(':=')
+        if not is_given or name not in known:
+            raise ValueError(f'expected name:=value, got {word!r}; names: {", ".join(known)}')
+        choices = known[name].choices
+        if choices and value not in choices:
+            raise ValueError(f'{name} must be one of {", ".join(choices)}, got {value!r}')
+        values[name] = value
+    if not values['face_port'].isdecimal():
+        raise ValueError(f'face_port must be a number, got {values["face_port"]!r}; 0: any')
+    return values
+
+
+def _help() -> str:
+    width = max(len(argument.name) for argument in ARGUMENTS)
+    lines = [f'  {a.name:<{width}}  {a.description} [{a.default}]' for a in ARGUMENTS]
+    return '\n'.join(
+        ['usage: python -m timar_ros.nodes.bringup [name:=value ...]', '', *lines, '']
+    )
+
+
+def main(args=None) -> None:
+    """Run a robot until the end."""
+    words = sys.argv[1:] if args is None else args
+    if '-h' in words or '--help' in words:
+        sys.stdout.write(_help())
+        return
+    nodes = {}
+    try:
+        values = read_arguments(words)
+        # rclpy's own handlers would end the context before the head is at rest.
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        nodes = compose(wanted_nodes(values), values['namespace'], values['params_file'])
+        executor = SingleThreadedExecutor()
+        for node in nodes.values():
+            executor.add_node(node)
+        executor.spin()
+    except (ValueError, FileNotFoundError) as error:
+        if nodes:
+            raise
+        sys.exit(f'bringup: {error}')
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        end(nodes)
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()
