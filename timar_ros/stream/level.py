@@ -29,10 +29,12 @@ _KNEE = 10.0
 # The first sample has no past: the memory starts as if filled with 0.1 s of silence.
 _PRIOR_SAMPLES = 0.1 * SAMPLE_RATE_HZ
 _SILENCE_DB = -120.0
-# Silence that lasts is no reason to forget how loud a voice is: below this power (-55 dBFS, over
-# 0.3 s) samples count for another 4 s only, a pause in speech.
-_SILENT_POWER = 10**-5.5
+# Silence that lasts is no reason to forget how loud a voice is: 30 dB below its loudest 0.3 s,
+# samples count for another 4 s only, a pause in speech. What was loudest fades by 4 dB a minute.
+_PAUSE_DB = 30.0
 _PAUSE_SAMPLES = 4 * SAMPLE_RATE_HZ
+# The loudest is counted in what it fades by in a sample: whole numbers, exact however it is cut.
+_FADE_DB = 4.0 / (60 * SAMPLE_RATE_HZ)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +45,15 @@ class LevelState:
     Attributes:
         weight, total, energy: sums of 1, x and x^2 with the long memory.
         recent_energy: sum of x^2 with the short memory.
-        n_silent: samples since the voice was last above -55 dBFS.
+        loudest: of the short memory, faded, in units of its fading in a sample.
+        n_silent: samples since the voice was last within 30 dB of that.
     """
 
     weight: float = _PRIOR_SAMPLES
     total: float = 0.0
     energy: float = 0.0
     recent_energy: float = 0.0
+    loudest: int = round(_SILENCE_DB / _FADE_DB)
     n_silent: int = 0
 
 
@@ -82,7 +86,10 @@ def normalise(
     square = x * x
     recent_energy = _forgetting_sum(square, forget_recent, state.recent_energy)
     recent_power = (1 - forget_recent) * recent_energy
-    n_silent = _count_since(recent_power > _SILENT_POWER, state.n_silent)
+    loudness = 10 * np.log10(np.maximum(recent_power, 10 ** (_SILENCE_DB / 10))) / _FADE_DB
+    loudness = np.floor(loudness).astype(np.int64)
+    loudest = _fading_maximum(loudness, state.loudest)
+    n_silent = _count_since(loudness > loudest - round(_PAUSE_DB / _FADE_DB), state.n_silent)
     counts = n_silent <= _PAUSE_SAMPLES
     weight, total, energy = (
         _held(_forgetting_sum(sums[counts], forget, before), counts, before)
@@ -100,7 +107,7 @@ def normalise(
     excess = np.maximum(np.abs(y) - _KNEE, 0)
     result[is_present] = np.sign(y) * (np.minimum(np.abs(y), _KNEE) + _soft(excess))
     last = (float(sums[-1]) for sums in (weight, total, energy, recent_energy))
-    return result, LevelState(*last, n_silent=int(n_silent[-1]))
+    return result, LevelState(*last, int(loudest[-1]), int(n_silent[-1]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +175,12 @@ def _forgetting_sum(x: np.ndarray, forget: float, before: float) -> np.ndarray:
     """Return s with s[i] = x[i] + forget * s[i - 1], continuing from `before`."""
     sums, _ = lfilter([1.0], [1.0, -forget], x, zi=[forget * before])
     return sums
+
+
+def _fading_maximum(x: np.ndarray, before: int) -> np.ndarray:
+    """Return m with m[i] = max(x[i], m[i - 1] - 1), continuing from `before`; whole numbers."""
+    at = np.arange(1, len(x) + 1)
+    return np.maximum(np.maximum.accumulate(x + at), before) - at
 
 
 def _count_since(is_event: np.ndarray, before: int) -> np.ndarray:
