@@ -3,8 +3,11 @@
 """The demo end to end, its bag read back, and what it measures on made signals."""
 
 import json
+import os
 import subprocess
 import sys
+import time
+import types
 
 import numpy as np
 import pytest
@@ -13,12 +16,31 @@ from rosbags.rosbag2 import Reader
 from scipy.io import wavfile
 import yaml
 
+from timar_ros.nodes.demo import show
 from timar_ros.nodes.demo_report import Recorded, draw, summarise
+from timar_ros.nodes.face_server import FaceServer, ServerConfig
 from timar_ros.stream.lips import lip_sync
 
 pytestmark = pytest.mark.graph
 
 RATE_HZ = 16000
+
+
+# A browser that looks at the face until the demo ends, and counts the plans that it was told.
+LOOKER = """#!{python}
+import asyncio, pathlib, sys
+import aiohttp
+
+async def look(origin):
+    n_plans = 0
+    async with aiohttp.ClientSession() as session:
+        async with session.ws_connect(origin + '/socket', headers={{'Origin': origin}}) as socket:
+            async for message in socket:
+                n_plans += message.type == aiohttp.WSMsgType.BINARY and message.data[0] == 1
+    pathlib.Path(__file__).with_suffix('.told').write_text(str(n_plans))
+
+asyncio.run(look(sys.argv[1].rstrip('/')))
+"""
 
 
 @pytest.fixture(scope='module')
@@ -29,10 +51,14 @@ def demo(tmp_path_factory, checkpoint, make_voice):
     for name, samples in voices.items():
         wavfile.write(folder / f'{name}.wav', RATE_HZ, samples)
     out = folder / 'out'
+    looker = folder / 'looker.py'
+    looker.write_text(LOOKER.format(python=sys.executable))
+    looker.chmod(0o755)
     done = subprocess.run(
         [sys.executable, '-m', 'timar_ros.nodes.demo', '--out', str(out), '--threads', '1']
         + ['--user', str(folder / 'user.wav'), '--agent', str(folder / 'agent.wav')]
         + ['--checkpoint', str(checkpoint)],
+        env={**os.environ, 'DISPLAY': ':0', 'BROWSER': f'{looker} %s &'},
         capture_output=True,
         text=True,
         timeout=90,
@@ -89,6 +115,29 @@ def test_the_summary_says_what_was_played_and_what_it_cost(demo):
     assert summary['latency_p99_ms'] >= summary['engine_p50_ms'] > 0
     assert all(name in printed for name in summary)
     assert (out / 'motion.png').stat().st_size > 10_000
+
+
+def test_the_face_opens_in_the_browser_and_follows_the_demo(demo):
+    out, _, _ = demo
+    told = out.parent / 'looker.told'
+
+    deadline = time.monotonic() + 30
+    while not told.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    n_plans = json.loads((out / 'summary.json').read_text())['plans']
+    assert 0.5 * n_plans <= int(told.read_text()) <= n_plans
+
+
+def test_without_a_display_the_demo_says_where_the_face_is(monkeypatch, capsys):
+    monkeypatch.delenv('DISPLAY', raising=False)
+    monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+    server = FaceServer(ServerConfig(port=0), lambda: 0.0)
+
+    show(None, types.SimpleNamespace(server=server))
+    server.close()
+
+    assert capsys.readouterr().err == f'the face: http://127.0.0.1:{server.port}/\n'
 
 
 def test_a_recording_that_is_not_there_is_told_in_a_sentence(tmp_path):

@@ -5,8 +5,9 @@ The demo: two recorded voices through the real nodes on real topics, in real tim
 
     python -m timar_ros.nodes.demo --out demo_out [--user u.wav --agent a.wav]
 
-Replay, conversation and recorder run in one process and meet on DDS topics like any three nodes.
-The folder then holds the bag, motion.png and summary.json.
+Replay, conversation, face and recorder run in one process and meet on DDS topics like any nodes.
+The folder then holds the bag, motion.png and summary.json. The face is shown in a browser where
+there is a display, and has an address where there is none.
 """
 
 import argparse
@@ -14,7 +15,10 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import sys
+import time
+import webbrowser
 
 from ament_index_python.packages import get_package_share_directory
 import rclpy
@@ -22,11 +26,13 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from timar_ros.nodes.bag import RecorderNode
-from timar_ros.nodes.conversation import ConversationNode
+from timar_ros.nodes.bringup import compose, end
 from timar_ros.nodes.demo_report import draw, read_recorded, summarise
 from timar_ros.nodes.recording import read_voice
 from timar_ros.nodes.replay import ReplayNode
 
+_FACE_PORT = 8390
+_LOOK_S = 10.0  # what a browser may take to show the face before the voices begin
 _TOPICS = {
     'user/audio': 'timar_ros/msg/AudioChunk',
     'agent/audio': 'timar_ros/msg/AudioChunk',
@@ -53,6 +59,27 @@ def _parse(args) -> argparse.Namespace:
 
 def _options(**params) -> dict:
     return {'parameter_overrides': [Parameter(name, value=v) for name, v in params.items()]}
+
+
+def _free_port() -> int:
+    """Return the face's usual port, or 0 (any) where another robot has it."""
+    try:
+        with socket.create_server(('127.0.0.1', _FACE_PORT)):
+            return _FACE_PORT
+    except OSError:
+        return 0
+
+
+def show(executor, face) -> None:
+    """Open the face in a browser and wait until it looks; or say where it is."""
+    has_display = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
+    if not has_display or not webbrowser.open(face.server.url):
+        print(f'the face: {face.server.url}', file=sys.stderr)
+        return
+    print(f'the face, in your browser: {face.server.url}', file=sys.stderr)
+    until_s = time.monotonic() + _LOOK_S
+    while not face.server.has_clients and time.monotonic() < until_s:
+        executor.spin_once(timeout_sec=0.1)
 
 
 def _start(executor, conversation) -> None:
@@ -89,31 +116,30 @@ def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
         FileNotFoundError, ValueError: a recording is refused.
         RuntimeError: the conversation node refuses to start.
     """
-    nodes = []
+    nodes, others = {}, []
     rclpy.init(args=[])
     try:
         executor = SingleThreadedExecutor()
-        conversation = ConversationNode(
-            **_options(timing=args.timing, checkpoint=args.checkpoint, threads=args.threads)
-        )
-        nodes.append(conversation)
-        recorder = RecorderNode(args.out / 'bag', _TOPICS)
-        nodes.append(recorder)
-        executor.add_node(recorder)
-        executor.add_node(conversation)
+        params = {name: getattr(args, name) for name in ('timing', 'checkpoint', 'threads')}
+        nodes = compose({'face': {'port': _free_port()}, 'conversation': params})
+        others.append(recorder := RecorderNode(args.out / 'bag', _TOPICS))
+        for node in (recorder, *nodes.values()):
+            executor.add_node(node)
+        conversation = nodes['conversation']
         _start(executor, conversation)
-        # Conversation and recorder both listen before it begins.
+        show(executor, nodes['face'])
+        # Conversation and recorder both listen before it begins, and so does the face.
         schedule = conversation.schedule
         params = {'turn_s': schedule.turn_ns(1) / 1e9, 'subscribers': 2}
-        replay = ReplayNode(**_options(**voices, **params))
-        nodes.append(replay)
+        others.append(replay := ReplayNode(**_options(**voices, **params)))
         executor.add_node(replay)
         _spin(executor, replay)
         recorder.close()
         return schedule.shown_ns(0) / 1e9
     finally:
-        for node in nodes:
+        for node in others:
             node.destroy_node()
+        end(nodes)
         rclpy.try_shutdown()
 
 
