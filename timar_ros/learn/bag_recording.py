@@ -8,18 +8,19 @@ none by the time at which it was recorded.
 """
 
 import collections
-import dataclasses
 from fractions import Fraction
 import pathlib
 from typing import Any
 
 import numpy as np
 
-from timar_ros.learn.bag import AUDIO_INFO, AUDIO_TYPES, Bag, Message
 from timar_ros.learn.offline import Delivery
 from timar_ros.learn.recording import Recording, compose_voice
+from timar_ros.learn.share import find_shared
 from timar_ros.motion import MotionSpace, frame_to_motion
 from timar_ros.stream.audio import AudioFormat, AudioPacket, format_from_info, packet_from_fields
+from timar_ros.stream.bag import Bag, Message, read_definitions
+from timar_ros.stream.bag_topics import Topics, find_voices, info_topic
 
 _SECOND_NS = 1_000_000_000
 # Stamps further than this from the time of recording were made by another clock.
@@ -27,15 +28,6 @@ _SAME_CLOCK_NS = 60 * _SECOND_NS
 # A user's stamps that go back by more, or ahead of the time of recording, are a clock that jumped.
 _LARGEST_BACK_NS = 1 * _SECOND_NS
 _LARGEST_AHEAD_NS = 8 * _SECOND_NS
-
-
-@dataclasses.dataclass(frozen=True)
-class Topics:
-    """Names of the topics to read, with or without their namespace."""
-
-    user_audio: str = 'user/audio'
-    agent_audio: str = 'agent/audio'
-    user_motion: str = 'user/head_motion'
 
 
 def read_bag(path: pathlib.Path, space: MotionSpace, lead_ns: int, topics: Topics) -> Recording:
@@ -53,14 +45,11 @@ def read_bag(path: pathlib.Path, space: MotionSpace, lead_ns: int, topics: Topic
         FileNotFoundError: there is no bag.
         ValueError: it cannot be read, or holds no audio; the message names what it holds.
     """
-    with Bag(path) as bag:
-        names = {
-            'user': bag.find_topic(topics.user_audio),
-            'agent': bag.find_topic(topics.agent_audio),
-        }
+    definitions = read_definitions(find_shared('msg/AudioChunk.msg').parent)
+    with Bag(path, definitions) as bag:
+        names = find_voices(bag, topics)
         motion_topic = bag.find_topic(topics.user_motion)
-        _check_topics(path, bag, names, topics)
-        infos = {voice: _info_topic(bag, topic) for voice, topic in names.items() if topic}
+        infos = {voice: info_topic(bag, topic) for voice, topic in names.items() if topic}
         wanted = {topic for topic in [*names.values(), *infos.values(), motion_topic] if topic}
         messages = collections.defaultdict(list)
         for message in bag.messages(wanted):
@@ -87,34 +76,6 @@ def read_bag(path: pathlib.Path, space: MotionSpace, lead_ns: int, topics: Topic
     user_motion = _user_motion(messages[motion_topic], space, notes) if motion_topic else None
     name = pathlib.Path(path).name
     return Recording(name, deliveries, begin_ns, length_s, voices, user_motion, tuple(notes))
-
-
-def _check_topics(path, bag: Bag, names: dict[str, str | None], topics: Topics) -> None:
-    """Refuse a bag without audio, or without a topic that somebody asked for by name."""
-    there = [f'{topic} ({kind})' for topic, kind in sorted(bag.topics.items())]
-    audio = [text for text in there if text.rpartition(' (')[2][:-1] in AUDIO_TYPES]
-    hint = (
-        f'it has audio on {", ".join(audio)}: name it with --user-topic and --agent-topic'
-        if audio
-        else f'it has {", ".join(there) or "no messages at all"}'
-    )
-    for voice, wanted in (('user', topics.user_audio), ('agent', topics.agent_audio)):
-        if names[voice] is None and wanted != getattr(Topics(), f'{voice}_audio'):
-            raise ValueError(f'{path}: expected a topic {wanted}, got none; {hint}')
-    if not any(names.values()):
-        raise ValueError(
-            f'{path}: expected audio on {topics.user_audio} or {topics.agent_audio}, got none; '
-            f'{hint}'
-        )
-
-
-def _info_topic(bag: Bag, audio_topic: str) -> str | None:
-    """Return where ros-drivers says what its `AudioData` is: beside it, or on the only one."""
-    beside = audio_topic.rpartition('/')[0] + '/audio_info'
-    infos = [topic for topic, kind in bag.topics.items() if kind == AUDIO_INFO]
-    if beside in infos:
-        return beside
-    return infos[0] if len(infos) == 1 else None
 
 
 def _packets(

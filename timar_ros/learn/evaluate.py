@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from timar_ros.config import SamplingConfig, TimingConfig
-from timar_ros.learn.bag_recording import Topics, read_bag
+from timar_ros.learn.bag_recording import read_bag
 from timar_ros.learn.figures import Answer, compute_figures
 from timar_ros.learn.offline import answer_deliveries
 from timar_ros.learn.recording import Recording, read_motion_frames, read_wavs
@@ -32,6 +32,7 @@ from timar_ros.learn.report import write_report
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.timar import TIMAR
+from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.level import ClipLevel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ

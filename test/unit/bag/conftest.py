@@ -12,8 +12,9 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from timar_ros.config import TimingConfig
-from timar_ros.learn.bag_recording import Topics, read_bag
+from timar_ros.learn.bag_recording import read_bag
 from timar_ros.motion import get_space
+from timar_ros.stream.bag_topics import Topics
 
 RATE = 16000
 LEAD_NS = 160_000_000

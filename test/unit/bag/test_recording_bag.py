@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from timar_ros.config import SamplingConfig
-from timar_ros.learn.bag_recording import Topics
 from timar_ros.learn.evaluate import answer
 from timar_ros.learn.offline import answer_recording
 from timar_ros.motion import frame_to_motion
+from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.conversation import Conversation
 
 

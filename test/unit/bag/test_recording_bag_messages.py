@@ -5,7 +5,7 @@
 import numpy as np
 import pytest
 
-from timar_ros.learn.bag_recording import Topics
+from timar_ros.stream.bag_topics import Topics
 
 FOREIGN = {
     'audio_common_msgs/msg/AudioData': 'uint8[] data',

@@ -3,8 +3,9 @@
 """
 Messages out of a bag, mcap or sqlite3, without a ROS installation.
 
-Knows rosbag2's files and message definitions: those that a bag brings along, else ours and those
-of the audio messages that have a fixed definition. Refuses to know what a message means.
+Knows rosbag2's files and message definitions: those that a bag brings along, else ours, as the
+caller has them, and those of the audio messages that have a fixed definition. Refuses to know
+what a message means.
 """
 
 from collections.abc import Iterator
@@ -20,8 +21,6 @@ from rosbags.typesys import (
     get_types_from_msg,
     get_typestore,
 )
-
-from timar_ros.learn.share import find_shared
 
 AUDIO_TYPES = (
     'timar_ros/msg/AudioChunk',
@@ -72,6 +71,11 @@ _OTHERS = {
 }
 
 
+def read_definitions(folder: pathlib.Path, package: str = 'timar_ros') -> dict[str, str]:
+    """Read the .msg files of a folder: type -> text."""
+    return {f'{package}/msg/{path.stem}': path.read_text() for path in folder.glob('*.msg')}
+
+
 @dataclasses.dataclass(frozen=True)
 class Message:
     """
@@ -96,8 +100,10 @@ class Bag:
 
     Args:
         path: its folder, or a single .mcap or .db3 file.
+        own_definitions: type -> text of our messages, for bags that bring none.
 
     Attributes:
+        path: as given.
         notes: what was wrong with it and could be lived with, a sentence each.
 
     Raises:
@@ -105,8 +111,9 @@ class Bag:
         ValueError: it cannot be read at all.
     """
 
-    def __init__(self, path: pathlib.Path):
-        self._path = pathlib.Path(path)
+    def __init__(self, path: pathlib.Path, own_definitions: dict[str, str]):
+        self.path = pathlib.Path(path)
+        self._own_definitions = own_definitions
         self.notes: list[str] = []
         self._readers: list[Reader] = []
 
@@ -155,14 +162,18 @@ class Bag:
         found = sorted(topic for topic in self.topics if topic.endswith(wanted))
         if len(found) > 1:
             raise ValueError(
-                f'{self._path}: expected one topic {name}, got {", ".join(found)}; '
+                f'{self.path}: expected one topic {name}, got {", ".join(found)}; '
                 'give the full name of one'
             )
         return found[0] if found else None
 
-    def messages(self, topics: set[str]) -> Iterator[Message]:
+    def messages(self, topics: set[str], start_ns: int | None = None) -> Iterator[Message]:
         """
         Read the messages of some topics in the order of their recording.
+
+        Args:
+            topics: absolute names.
+            start_ns: leave out what was recorded before.
 
         A bag that breaks off is read up to there, and a note says so.
 
@@ -178,33 +189,33 @@ class Bag:
         try:
             for reader in self._readers:
                 wanted = [c for c in reader.connections if c.topic in topics]
-                for connection, received_ns, data in reader.messages(wanted):
+                for connection, received_ns, data in reader.messages(wanted, start=start_ns):
                     last_ns = received_ns
                     store = stores[connection.topic, connection.msgtype]
                     yield _decode(connection, received_ns, data, store)
         except Exception as error:  # as in __enter__
             if last_ns is None:
-                raise ValueError(f'{self._path}: cannot be read ({_told(error)})') from None
+                raise ValueError(f'{self.path}: cannot be read ({_told(error)})') from None
             self.notes.append(f'the bag breaks off ({_told(error)}); what came before is used')
 
     def _files(self) -> list[pathlib.Path]:
         """Say what rosbags is to open: the folder, or the files of one without metadata."""
-        if not self._path.exists():
+        if not self.path.exists():
             raise FileNotFoundError(
-                f'no bag at {self._path}; give its folder, or an .mcap or .db3 file'
+                f'no bag at {self.path}; give its folder, or an .mcap or .db3 file'
             )
-        if self._path.suffix == '.bag':
+        if self.path.suffix == '.bag':
             raise ValueError(
-                f"{self._path}: a bag of ROS 1; convert it with 'rosbags-convert --src "
-                f"{self._path.name} --dst {self._path.stem}'"
+                f"{self.path}: a bag of ROS 1; convert it with 'rosbags-convert --src "
+                f"{self.path.name} --dst {self.path.stem}'"
             )
-        if not self._path.is_dir() or (self._path / 'metadata.yaml').is_file():
-            return [self._path]
-        files = sorted([*self._path.glob('*.mcap'), *self._path.glob('*.db3')])
+        if not self.path.is_dir() or (self.path / 'metadata.yaml').is_file():
+            return [self.path]
+        files = sorted([*self.path.glob('*.mcap'), *self.path.glob('*.db3')])
         if not files:
             raise ValueError(
-                f'{self._path}: expected a bag (metadata.yaml and .mcap or .db3 files), got '
-                f'{", ".join(sorted(p.name for p in self._path.iterdir())[:5]) or "nothing"}'
+                f'{self.path}: expected a bag (metadata.yaml and .mcap or .db3 files), got '
+                f'{", ".join(sorted(p.name for p in self.path.iterdir())[:5]) or "nothing"}'
             )
         self.notes.append('the bag has no metadata.yaml: its recording was cut off')
         return files
@@ -237,16 +248,15 @@ class Bag:
 
     def _known_definitions(self, connection: Connection) -> dict[str, str]:
         name = connection.msgtype
-        if name.startswith('timar_ros/'):
-            folder = find_shared('msg/AudioChunk.msg').parent
-            ours = {f'timar_ros/msg/{p.stem}': p.read_text() for p in folder.glob('*.msg')}
-            if name in ours:
-                return ours
-        for known in (_OTHERS, _PORTAUDIO if name.endswith('/AudioStamped') else _DRIVERS):
+        for known in (
+            self._own_definitions,
+            _OTHERS,
+            _PORTAUDIO if name.endswith('/AudioStamped') else _DRIVERS,
+        ):
             if name in known:
                 return known
         raise ValueError(
-            f'{self._path}: {connection.topic} holds {name}, whose definition is neither in the '
+            f'{self.path}: {connection.topic} holds {name}, whose definition is neither in the '
             'bag nor known here; record it as mcap, which brings definitions along'
         )
 
