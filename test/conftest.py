@@ -44,7 +44,11 @@ class StubSpeech(nn.Module):
 
 def _make_config(cache: str = 'rebuild', **changes) -> TimarConfig:
     # As our own weights are, or as the published ones.
-    ours = {'positions': 'turn', 'frame_mix': True} if cache == 'banded' else {}
+    ours = {}
+    if cache == 'banded':
+        ours = {'positions': 'turn', 'frame_mix': True, 'style': True, 'personas': ('ann', 'bo')}
+        if changes.get('history') != 'shown':
+            ours['persistence'] = 5
     return dataclasses.replace(_TINY, cache=cache, **{**ours, **changes})
 
 
@@ -64,6 +68,8 @@ def _make_model(
             parameter += spread * torch.randn(parameter.shape, generator=rng)
         model.motion_mean += 0.1 * torch.randn(model.motion_mean.shape, generator=rng)
         model.motion_std += 0.5 * torch.rand(model.motion_std.shape, generator=rng)
+        if model.config.persistence:
+            model.motion_persistence.uniform_(0.2, 0.8, generator=rng)
     return model.requires_grad_(False).eval()
 
 
@@ -72,10 +78,17 @@ def _make_turns(
 ) -> list[Turn]:
     """Return turns of noise; `is_partial`: some frames are not heard, not seen, or shown."""
     rng = torch.Generator().manual_seed(1000 + seed)
+    style_rng = torch.Generator().manual_seed(2000 + seed)
     B, T, S, M = batch, config.frames_per_turn, config.samples_per_turn, config.n_channels
 
     def flags(share):
         return torch.rand((B, T), generator=rng) < share
+
+    def make_style():
+        if not config.style:
+            return {}
+        persona = torch.randint(3, (B,), generator=style_rng)
+        return {'style': torch.rand((B, 8), generator=style_rng), 'persona': persona}
 
     def make_turn():
         return Turn(
@@ -86,6 +99,7 @@ def _make_turns(
             agent_speech=torch.randn((B, S), generator=rng),
             agent_motion=torch.randn((B, T, M), generator=rng),
             is_shown=flags(0.3 if is_partial else 0.0),
+            **make_style(),
         )
 
     return [make_turn() for _ in range(n_turns)]

@@ -108,6 +108,11 @@ class TimarConfig:
         _at_least('noise_spread', self.noise_spread, 0)
         _at_least('noise_scale', self.noise_scale, 0)
         _at_least('persistence', self.persistence, 0)
+        if self.persistence and self.history != 'masked':
+            raise ValueError(
+                "persistence needs history 'masked': it goes on from what is shown of the open "
+                f'turns alone; got {self.history!r}'
+            )
         if '' in self.personas or len(set(self.personas)) < len(self.personas):
             raise ValueError(f'personas must be different names, got {self.personas}')
         if self.width % self.n_heads:

@@ -28,11 +28,13 @@ def _cache(capacity):
     return TurnCache.make(1, _B, _H, capacity, _L, _D // _H, 'cpu', torch.float64)
 
 
+# Up to five turns with ages go at once, more turn by turn.
+@pytest.mark.parametrize('n_turns', [1, 5, 6])
 @pytest.mark.parametrize('n_ages', [0, 6])
-def test_attention_by_prefixes_equals_one_masked_softmax(n_ages):
-    block, x = _block(n_ages), _tokens(6)
+def test_attention_by_prefixes_equals_one_masked_softmax(n_ages, n_turns):
+    block, x = _block(n_ages), _tokens(n_turns)
 
-    expected = block(x, may_attend=turn_causal_mask(6, _L))
+    expected = block(x, may_attend=turn_causal_mask(n_turns, _L))
 
     torch.testing.assert_close(block(x), expected, rtol=0, atol=1e-12)
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The token layout of a turn and the mask of turns, against TIMAR.md §2 and a naive loop."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -52,3 +54,15 @@ def test_stacked_turns_carry_features_only_if_all_have_them(make_config, make_tu
     assert stacked.user_features is None
     assert both.user_features.shape == (1, 2, 4, 16)
     assert torch.equal(stacked.user_speech[:, 1], second.user_speech)
+
+
+def test_a_style_that_one_turn_lacks_is_not_said_for_it(make_config, make_turns):
+    first, second = make_turns(make_config('banded'), 2)
+    silent = dataclasses.replace(second, style=None, persona=None)
+
+    stacked = stack_turns([first, silent])
+
+    assert torch.equal(stacked.style, torch.stack([first.style, torch.zeros(1, 8)], 1))
+    assert torch.equal(stacked.persona[:, 0], first.persona)
+    assert stacked.persona[:, 1].tolist() == [0]
+    assert stack_turns([silent, silent]).style is None

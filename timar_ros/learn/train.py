@@ -210,8 +210,8 @@ class Training:
     def _update_mean(self) -> None:
         # A short run would otherwise keep its first, random weights in the mean.
         decay = min(self.train.ema, (1 + self.step) / (10 + self.step))
-        for mean, new in zip(self.mean_model.parameters(), self.model.parameters(), strict=True):
-            mean.lerp_(new, 1 - decay)
+        mean, new = (list(model.parameters()) for model in (self.mean_model, self.model))
+        torch._foreach_lerp_(mean, new, 1 - decay)
 
 
 def make_optimizer(model: TIMAR, train: TrainConfig) -> torch.optim.AdamW:
@@ -230,7 +230,7 @@ def make_optimizer(model: TIMAR, train: TrainConfig) -> torch.optim.AdamW:
         {'params': decayed, 'weight_decay': train.weight_decay},
         {'params': plain, 'weight_decay': 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=train.learning_rate, betas=_BETAS)
+    return torch.optim.AdamW(groups, lr=train.learning_rate, betas=_BETAS, fused=True)
 
 
 @torch.no_grad()

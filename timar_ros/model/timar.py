@@ -31,9 +31,6 @@ from timar_ros.model.turn import (
 )
 from timar_ros.motion import get_space
 
-# So few turns take less time in one masked softmax, on a CPU, than turn by turn.
-_FEW_TURNS = 5
-
 
 def make_speech_encoder(config: TimarConfig) -> nn.Module:
     """Return the speech encoder that a configuration names."""
@@ -291,9 +288,7 @@ class TIMAR(nn.Module):
     def _band(self, n_turns: int) -> torch.Tensor | None:
         """Mask for windows longer than the model's; None where plain turn causality is enough."""
         if n_turns <= self.config.max_turns:
-            if n_turns > _FEW_TURNS or self.device.type != 'cpu':
-                return None
-            return turn_causal_mask(n_turns, self.config.tokens_per_turn)
+            return None
         if self.config.positions == 'window':
             raise ValueError(
                 f'a window must have at most {self.config.max_turns} turns, got {n_turns}; its '

@@ -1,0 +1,164 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Motion as the change from where it was going: the fit, what is foretold, and no jumps."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from timar_ros.config import SamplingConfig
+from timar_ros.model.persistence import fit_persistence, foretell, last_shown
+from timar_ros.model.turn import stack_turns
+
+_N, _T, _M = 3, 4, 2
+
+
+def _case():
+    rng = torch.Generator().manual_seed(0)
+    motion = torch.randn(2, _N, _T, _M, generator=rng)
+    is_shown = torch.rand(2, _N, _T, generator=rng) < 0.4
+    is_shown[1, 0] = False
+    return motion, is_shown
+
+
+def test_the_last_shown_frame_is_what_a_loop_finds():
+    motion, is_shown = _case()
+
+    pose, velocity, lag = (x.flatten(1, 2) for x in last_shown(motion, is_shown))
+
+    flat, shown = motion.flatten(1, 2), is_shown.flatten(1)
+    for b in range(2):
+        for i in range(_N * _T):
+            before = [j for j in range(i + 1) if shown[b, j]]
+            if not before or before[-1] == i:
+                expected = torch.zeros(_M), torch.zeros(_M), 0
+            else:
+                last = before[-1]
+                step = flat[b, last] - flat[b, last - 1]
+                has_step = last > 0 and shown[b, last - 1]
+                expected = flat[b, last], step * float(has_step), i - last
+            assert torch.equal(pose[b, i], expected[0]), (b, i)
+            assert torch.equal(velocity[b, i], expected[1]), (b, i)
+            assert lag[b, i] == expected[2], (b, i)
+
+
+def test_what_is_not_shown_is_not_read():
+    motion, is_shown = _case()
+    hidden = torch.where(is_shown[..., None], motion, float('nan'))
+
+    found = last_shown(hidden, is_shown), last_shown(motion, is_shown)
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_nothing_is_foretold_without_a_shown_frame_or_too_long_after_one():
+    table = torch.rand(3, 2, _M)
+    pose, velocity = torch.rand(2, 1, 1, 4, _M)
+    lag = torch.tensor([[[0, 1, 2, 3]]])
+
+    expected, spread = foretell(table, pose, velocity, lag)
+
+    for frame in (0, 3):
+        assert not expected[0, 0, frame].any()
+        assert (spread[0, 0, frame] == 1).all()
+    for frame in (1, 2):
+        by_pose, by_velocity, left = table[:, frame - 1]
+        wanted = by_pose * pose[0, 0, frame] + by_velocity * velocity[0, 0, frame]
+        torch.testing.assert_close(expected[0, 0, frame], wanted)
+        torch.testing.assert_close(spread[0, 0, frame], left)
+
+
+def _autoregressive(n_frames, coefficient, seed):
+    rng = np.random.default_rng(seed)
+    x = np.zeros((n_frames, 1))
+    for i in range(1, n_frames):
+        x[i] = coefficient * x[i - 1] + np.sqrt(1 - coefficient**2) * rng.normal()
+    return x
+
+
+def test_the_fit_of_an_autoregressive_process_is_its_formula():
+    motions = [(_autoregressive(20000, 0.9, seed), np.array([True])) for seed in range(2)]
+
+    table = fit_persistence(motions, 3)[:, :, 0]
+
+    powers = 0.9 ** np.arange(1, 4)
+    np.testing.assert_allclose(table[0], powers, atol=0.02)
+    np.testing.assert_allclose(table[1], 0.0, atol=0.02)
+    np.testing.assert_allclose(table[2], np.sqrt(1 - powers**2), atol=0.02)
+
+
+def test_a_swing_is_foretold_by_pose_and_velocity_together():
+    angle = np.arange(5000) * 0.1
+    x = np.sin(angle)[:, None] * np.sqrt(2)
+
+    by_pose, by_velocity, spread = fit_persistence([(x, np.array([True]))], 4)[:, :, 0]
+
+    # x(t+n) = a x(t) + b (x(t) - x(t-1)), from the identity of sines
+    lag = np.arange(1, 5) * 0.1
+    b = np.sin(lag) / np.sin(0.1)
+    np.testing.assert_allclose(by_velocity, b, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(by_pose, np.cos(lag) + b * (np.cos(0.1) - 1), rtol=1e-3)
+    np.testing.assert_allclose(spread, 0.05)
+
+
+def test_noise_on_what_is_shown_counts_as_in_a_fit_of_noisy_inputs():
+    x = _autoregressive(40000, 0.95, 3)
+    rng = np.random.default_rng(4)
+    now, before, later = x[1:-1, 0], x[:-2, 0], x[2:, 0]
+    noisy = [series + 0.3 * rng.normal(size=len(series)) for series in (now, before)]
+    inputs = np.stack([noisy[0], noisy[0] - noisy[1]], 1)
+    expected, left, *_ = np.linalg.lstsq(inputs, later, rcond=None)
+
+    table = fit_persistence([(x, np.array([True]))], 1, noise=0.3)[:, 0, 0]
+
+    np.testing.assert_allclose(table[:2], expected, atol=0.02)
+    np.testing.assert_allclose(table[2], np.sqrt(left[0] / len(later)), atol=0.01)
+
+
+def test_channels_and_clips_without_data_foretell_nothing():
+    x = np.repeat(_autoregressive(4000, 0.9, 5), 2, axis=1)
+    short = np.ones((2, 2)), np.array([True, True])
+
+    table = fit_persistence([(x, np.array([True, False])), short], 2)
+
+    np.testing.assert_allclose(table[0, :, 0], [0.9, 0.81], atol=0.05)
+    np.testing.assert_array_equal(table[:, :, 1], [[0, 0], [0, 0], [1, 1]])
+
+
+def test_the_loss_is_that_of_what_is_not_foretold(make_model, make_turns):
+    model = make_model(cache='banded')
+    plain = make_model(cache='banded')
+    plain.motion_persistence[:2] = 0.0
+    plain.motion_persistence[2] = 1.0
+    turns = stack_turns(make_turns(model.config, 3, batch=2, is_partial=True))
+    motion = model.normalise(turns.agent_motion)
+    pose, velocity, lag = last_shown(motion, turns.is_shown)
+    expected, spread = foretell(model.motion_persistence, pose, velocity, lag)
+    rest = torch.where(turns.is_shown[..., None], motion, (motion - expected) / spread)
+    same_tokens = dataclasses.replace(turns, agent_motion=plain.denormalise(rest))
+
+    ours = model.loss(turns, torch.Generator().manual_seed(1))[0]
+    theirs = plain.loss(same_tokens, torch.Generator().manual_seed(1))[0]
+
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_draft_goes_on_from_what_is_shown_however_wild_the_head(make_model, make_turns):
+    model = make_model(cache='banded')
+    model.motion_persistence[0], model.motion_persistence[1] = 1.0, 0.0
+    model.motion_persistence[2] = 0.01
+    turns = stack_turns(make_turns(model.config, 2))
+    T = model.config.frames_per_turn
+    is_shown = torch.zeros(1, 2, T, dtype=torch.bool)
+    is_shown[:, 0, :3] = True
+    turns = dataclasses.replace(turns, is_shown=is_shown)
+    noise = torch.randn(1, 2, 1, 6, T, model.config.n_channels)
+
+    drawn = model.draft(turns, model.make_cache(1, 2), noise, SamplingConfig())
+
+    motion = model.normalise(drawn).flatten(1, 2)
+    assert torch.equal(drawn[:, 0, :3], turns.agent_motion[:, 0, :3])
+    jump = (motion[:, 3 : 3 + model.config.persistence] - motion[:, 2:3]).abs()
+    assert jump.max() < 0.3  # of up to thirty deviations that this head draws
+    assert motion[:, 3 + model.config.persistence :].numel() == 0
