@@ -21,6 +21,21 @@ const CURVES = [
   { title: 'jaw open', color: '#ff8fa3', range: 1, isPositive: true, value: (f) => f.jaw },
 ];
 
+const MEANINGS = {
+  frames: 'drawn or looked at, a second',
+  drawing: 'what a drawn frame costs',
+  slow: 'frames that came more than 40 ms after the one before',
+  plans: 'received a second',
+  lead: 'how far ahead of its first frame a plan came: the least of the last 3 s',
+  late: 'plans that came after their first frame was due',
+  delivery: 'from the node to here: the most of the last 3 s',
+  'round trip': 'of a ping to the node',
+  clock: "how fast the node's clock goes",
+  lips: 'by how much the mouth follows the voice; negative: it leads',
+  'lips r': 'how well mouth and voice agree, at that lag',
+  blinks: 'whose they are, and how many',
+};
+
 export class Engineer {
   constructor(document, parts) {
     this.parts = parts;
@@ -35,9 +50,11 @@ export class Engineer {
     this.counted = null;
   }
 
+  // The figures below the curves take their place when they are first written.
   resize() {
-    this.canvas.width = this.canvas.clientWidth * devicePixelRatio;
-    this.canvas.height = this.canvas.clientHeight * devicePixelRatio;
+    const { canvas } = this;
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((px) => Math.round(px * devicePixelRatio));
+    if (width !== canvas.width || height !== canvas.height) Object.assign(canvas, { width, height });
   }
 
   draw(now, at, state) {
@@ -53,6 +70,7 @@ export class Engineer {
   }
 
   drawCurves(at) {
+    this.resize();
     const { context: c, canvas } = this;
     const ratio = devicePixelRatio;
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
@@ -173,7 +191,7 @@ export class Engineer {
     this.linkText.textContent = link.isUp ? 'connected' : 'no connection';
     this.linkText.classList.toggle('is-lost', !link.isUp);
     this.list.replaceChildren(...Object.entries(figures).map(([name, value]) => {
-      const row = document.createElement('div');
+      const row = Object.assign(document.createElement('div'), { title: MEANINGS[name] });
       row.append(Object.assign(document.createElement('dt'), { textContent: name }));
       row.append(Object.assign(document.createElement('dd'), { textContent: value }));
       return row;

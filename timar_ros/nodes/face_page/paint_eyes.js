@@ -64,7 +64,7 @@ function paintEye(pen, eye, side, pupil) {
   const { upper, lower } = lids(eye, side);
   // The hollow of the eye, and in it the lids.
   pen.begin().ellipse(0, 0, WIDTH * 1.28, HEIGHT * 1.24);
-  pen.fill(pen.around(0, 0, HEIGHT * 1.25, [[0.55, `rgba(45, 110, 158, ${0.42 - 0.26 * eye.squint})`], [1, 'rgba(45, 110, 158, 0)']]));
+  pen.fill(pen.around(0, 0, HEIGHT * 1.25, [[0.55, `rgba(45, 110, 158, ${0.3 - 0.18 * eye.squint})`], [1, 'rgba(45, 110, 158, 0)']]));
   const [a, , , d] = upper;
   const top = a[1] - (HEIGHT * 4) / 3;
   pen.begin();

@@ -42,7 +42,8 @@ export function paintHead(pen, parts, attention) {
 
 function trace(pen, { width, height, squareness, y: y0, z }, jaw, puff) {
   const { context, projection } = pen;
-  const n = 64;
+  const n = 72;
+  const points = [];
   // A turned egg is narrower, as it is less deep than wide.
   const narrow = Math.hypot(Math.cos(projection.yaw), 0.82 * Math.sin(projection.yaw));
   const cos = Math.cos(projection.roll);
@@ -58,10 +59,12 @@ function trace(pen, { width, height, squareness, y: y0, z }, jaw, puff) {
     x *= 1 - 0.07 * below ** 1.5 - 0.02 * jaw * below + 0.05 * puff * Math.exp(-(((y - 0.4) / 0.3) ** 2));
     y += 0.26 * jaw * below ** 3;
     // roll: the robot's left side up is the viewer's right side up
-    const [px, py] = [cx + unit * (x * cos + y * sin), cy + unit * (y * cos - x * sin)];
-    if (i) context.lineTo(px, py);
-    else context.moveTo(px, py);
+    points.push([cx + unit * (x * cos + y * sin), cy + unit * (y * cos - x * sin)]);
   }
+  // Round through the middles: corners would show on a large screen.
+  const middle = (i) => [0, 1].map((k) => (points[i % n][k] + points[(i + 1) % n][k]) / 2);
+  context.moveTo(...middle(0));
+  for (let i = 1; i <= n; i++) context.quadraticCurveTo(...points[i % n], ...middle(i));
   context.closePath();
 }
 

@@ -5,7 +5,7 @@
 
 const Y = 0.475;
 const N = 8; // points from a corner to the middle
-const LIP = { light: '#a9def2', plain: '#6db2d8', dark: '#4689bb' };
+const LIP = { light: '#8fcdea', plain: '#5fa6d0', dark: '#4689bb', edge: 'rgba(95, 172, 214, 0.25)' };
 const INK = '#3a1630';
 const CAVE = '#431026';
 
@@ -24,7 +24,7 @@ export function paintMouth(pen, mouth) {
     paintInside(pen, mouth, edges);
     context.restore();
   }
-  paintLip(pen, edges.lowerInner, edges.lowerOuter, [[0, LIP.plain], [0.45, LIP.light], [0.8, LIP.plain], [1, LIP.dark]]);
+  paintLip(pen, edges.lowerInner, edges.lowerOuter, [[0, LIP.plain], [0.4, LIP.light], [1, LIP.edge]]);
   paintLip(pen, edges.upperOuter, edges.upperInner, [[0, LIP.plain], [1, LIP.dark]]);
   if (isOpen) {
     pen.begin().through(edges.upperInner).through(edges.lowerInner.slice().reverse(), true);

@@ -46,10 +46,12 @@ function brow(v, side) {
   const inner = v('browInnerUp');
   const outer = v(`browOuterUp${side}`);
   const wide = v(`eyeWide${side}`);
+  // Brows that go up together stay on the forehead.
+  const most = (x) => (x > 0 ? 0.1 * Math.tanh(x / 0.1) : x);
   return {
-    inner: 0.11 * inner + 0.02 * outer - 0.155 * down + 0.02 * wide,
-    middle: 0.06 * inner + 0.075 * outer - 0.09 * down + 0.025 * wide,
-    outer: 0.12 * outer - 0.02 * inner - 0.015 * down + 0.015 * wide,
+    inner: most(0.12 * inner + 0.02 * outer + 0.02 * wide) - 0.155 * down,
+    middle: most(0.065 * inner + 0.08 * outer + 0.025 * wide) - 0.09 * down,
+    outer: most(0.13 * outer - 0.02 * inner + 0.015 * wide) - 0.015 * down,
     together: 0.06 * down + 0.02 * inner,
   };
 }
@@ -65,7 +67,7 @@ function mouth(v) {
   const pucker = v('mouthPucker');
   const funnel = v('mouthFunnel');
   const round = clamp(pucker + 0.75 * funnel, 0, 1);
-  const drop = 0.37 * jaw ** 0.85; // how far the lower jaw is down
+  const drop = 0.41 * jaw ** 0.85; // how far the lower jaw is down
   const sides = ['Right', 'Left'].map((side) => {
     const smile = v(`mouthSmile${side}`);
     const frown = v(`mouthFrown${side}`);
@@ -73,10 +75,11 @@ function mouth(v) {
     const dimple = v(`mouthDimple${side}`);
     const press = v(`mouthPress${side}`);
     return {
-      width: 0.35 * (1 + 0.3 * smile + 0.22 * stretch + 0.12 * dimple + 0.05 * frown - 0.04 * press
+      width: 0.385 * (1 + 0.26 * smile + 0.22 * stretch + 0.12 * dimple + 0.05 * frown - 0.04 * press
         - 0.5 * pucker - 0.34 * funnel - 0.12 * jaw),
-      corner: -0.05 - 0.15 * smile + 0.13 * frown - 0.03 * dimple + 0.03 * stretch + 0.3 * drop
-        + 0.02 * round,
+      // a resting face is friendly, an angry one is not
+      corner: -0.05 + 0.09 * v(`browDown${side}`) * (1 - smile) - 0.15 * smile + 0.22 * frown - 0.03 * dimple
+        + 0.03 * stretch + 0.05 * press * (1 - smile) + 0.3 * drop + 0.02 * round,
       up: 0.085 * v(`mouthUpperUp${side}`) + 0.02 * smile,
       down: 0.1 * v(`mouthLowerDown${side}`),
       press,

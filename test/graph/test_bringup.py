@@ -1,0 +1,144 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A robot in one process, as `conversation.launch.py` makes it in many."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from sensor_msgs.msg import JointState
+
+from timar_ros.msg import HeadMotionPlan
+from timar_ros.nodes.arguments import ARGUMENTS
+from timar_ros.nodes.bringup import compose, end, read_arguments, wanted_nodes
+
+pytestmark = pytest.mark.graph
+
+
+@pytest.fixture
+def bringup(domain_id):
+    """Return the maker of robots as users start them; they are ended with the test."""
+    started = []
+
+    def start(**values):
+        words = [f'{name}:={value}' for name, value in values.items()]
+        process = subprocess.Popen(
+            [sys.executable, '-m', 'timar_ros.nodes.bringup', *words],
+            env={**os.environ, 'ROS_DOMAIN_ID': str(domain_id)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_robot_in_one_process_is_in_its_namespace_listens_and_ends(bringup, graph, checkpoint):
+    process = bringup(
+        namespace='one', robot='nao', checkpoint=checkpoint, face_port=0,
+        microphone='false', speaker='false',
+    )  # fmt: skip
+    node, targets = graph.node('watcher'), []
+    plan_pub = node.create_publisher(HeadMotionPlan, '/one/agent/motion_plan', 10)
+    joints_pub = node.create_publisher(JointState, '/one/joint_states', 10)
+    node.create_subscription(JointState, '/one/neck/joint_targets', targets.append, 10)
+
+    def is_there():
+        names = {f'{namespace}/{name}' for name, namespace in node.get_node_names_and_namespaces()}
+        nodes = {'/one/conversation', '/one/face', '/one/neck'}
+        return nodes <= names and plan_pub.get_subscription_count() == 2
+
+    assert graph.spin_until(is_there, 60.0)
+    assert graph.spin_until(joints_pub.get_subscription_count)
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(30) == 0
+    assert targets == []  # nothing was said
+
+
+@pytest.fixture
+def robot(domain_id, monkeypatch):
+    """Return the maker of composed nodes; they are ended with the test."""
+    import rclpy
+
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(domain_id))
+    rclpy.init(args=[])
+    made = {}
+
+    def make(wanted, **options):
+        made.update(compose(wanted, **options))
+        return made
+
+    yield make
+    end(made)
+    rclpy.try_shutdown()
+
+
+def test_a_parameter_file_wins_over_arguments_as_in_a_launch_file(robot, tmp_path):
+    path = tmp_path / 'mine.yaml'
+    path.write_text('/**/neck:\n  ros__parameters:\n    gain: 0.5\n    robot: icub\n')
+
+    nodes = robot(
+        {'neck': {'robot': 'nao', 'feedback': False}}, namespace='a', params_file=str(path)
+    )
+
+    neck = nodes['neck']
+    assert neck.get_fully_qualified_name() == '/a/neck'
+    values = [neck.get_parameter(name).value for name in ('robot', 'gain', 'feedback')]
+    assert values == ['icub', 0.5, False]
+
+
+def test_the_shipped_parameter_file_is_taken_by_every_node(robot):
+    values = read_arguments(['microphone:=false', 'speaker:=false', 'face_port:=0'])
+
+    nodes = robot(wanted_nodes(values), params_file=values['params_file'])
+
+    assert sorted(nodes) == ['conversation', 'face', 'neck']
+
+
+def test_arguments_say_which_nodes_there_are_and_with_what():
+    plain = wanted_nodes(read_arguments([]))
+    few = wanted_nodes(read_arguments(['face:=false', 'robot:=nao', 'use_sim_time:=true']))
+
+    assert list(plain) == ['microphone', 'speaker', 'face', 'neck', 'conversation']
+    assert list(few) == ['microphone', 'speaker', 'neck', 'conversation']
+    assert few['neck'] == {'robot': 'nao', 'use_sim_time': True}
+    assert plain['face'] == {'port': 8390, 'use_sim_time': False}
+
+
+@pytest.mark.parametrize(
+    ('word', 'text'),
+    [
+        ('robt:=nao', "expected name:=value, got 'robt:=nao'; names: robot, checkpoint"),
+        ('--robot=nao', "expected name:=value, got '--robot=nao'"),
+        ('timing:=later', "timing must be one of anticipate, reactive, got 'later'"),
+        ('face_port:=http', "face_port must be a number, got 'http'"),
+    ],
+)
+def test_an_argument_that_is_none_is_refused(word, text):
+    with pytest.raises(ValueError) as refused:
+        read_arguments([word])
+
+    assert text in str(refused.value)
+
+
+def test_an_unknown_robot_ends_the_program_with_one_sentence(bringup):
+    process = bringup(robot='neo', microphone='false', speaker='false', face='false')
+
+    text = process.communicate(timeout=60)[0]
+
+    assert process.returncode == 1
+    assert text.splitlines()[-1].startswith("bringup: unknown robot 'neo'; did you mean 'nao'?")
+
+
+def test_every_argument_is_described():
+    assert all(len(argument.description.split()) >= 4 for argument in ARGUMENTS)
