@@ -292,6 +292,23 @@ def test_an_unknown_robot_ends_the_node_with_the_nearest_name(graph):
         NeckNode(context=graph.context, parameter_overrides=overrides)
 
 
+def test_limits_the_wrong_way_round_end_the_program_with_file_key_and_fix(tmp_path):
+    path = tmp_path / 'mine.yaml'
+    text = (FOLDER / 'pan_tilt.yaml').read_text()
+    path.write_text(text.replace('[-1.2, 1.2]', '[1.2, -1.2]'))
+
+    done = subprocess.run(
+        [sys.executable, '-m', 'timar_ros.nodes.neck', '--ros-args', '-p', f'robot:={path}'],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f'neck: {path}: joints[0] (pan_joint): limits: position_rad is the wrong way round: 1.2 '
+        'is not below -1.2; write [-1.2, 1.2]'
+    )
+
+
 def test_tf_without_a_rate_is_a_contradiction(graph):
     overrides = [Parameter('tf', value=True)]
     with pytest.raises(ValueError, match='tf needs head_pose_hz above 0'):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from timar_ros.retarget.robot import LIMITS, load_robot, robot_names
+from timar_ros.retarget.robot import LIMITS, load_robot, missing_joints_text, robot_names
 
 FOLDER = Path(__file__).parents[2] / 'config' / 'robots'
 
@@ -145,3 +145,22 @@ def test_two_joints_of_one_name_are_refused(robot_file):
     joint = GOOD[GOOD.index('  - name') :]
     with pytest.raises(ValueError, match="name 'pan' stands twice"):
         load_robot(robot_file(GOOD + joint), FOLDER)
+
+
+def test_a_joint_that_the_robot_does_not_report_is_named_with_file_and_fix(robot_file):
+    robot = load_robot(robot_file(GOOD), FOLDER)
+
+    text = missing_joints_text(robot, ['pan'], {'span', 'wheel'})
+
+    assert 'mine.yaml: joints: ' in text
+    assert "'pan' not in joint_states; did you mean 'span'?" in text
+    assert 'it has span, wheel; correct the name there' in text
+
+
+def test_a_robot_that_reports_nothing_is_told_to_start_its_broadcaster(robot_file):
+    robot = load_robot(robot_file(GOOD), FOLDER)
+
+    text = missing_joints_text(robot, ['pan'], set())
+
+    assert text.startswith('joint_states has not come yet')
+    assert 'joint_state_broadcaster' in text

@@ -42,7 +42,7 @@ from timar_ros.nodes.joints import (
 from timar_ros.nodes.params import declare, parameter
 from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.retarget.neck import Neck, NeckConfig
-from timar_ros.retarget.robot import OUTPUTS, load_robot
+from timar_ros.retarget.robot import OUTPUTS, load_robot, missing_joints_text
 
 _FOLLOWING = NeckConfig()
 _LOOK_S = 0.05  # how often bases, long plans and signals are looked at
@@ -161,6 +161,7 @@ class NeckNode(Node):
         self._neck = Neck(robot, params.neck_config(), params.feedback)
         if not params.enable_on_start:
             self._neck.disable()
+        self._reported = set()  # names in joint_states, while some that we need are not
         self._output = params.output or robot.output
         self._is_spliced = params.splices()
         self._warnings = ThrottledWarnings(self.get_logger())
@@ -240,6 +241,8 @@ class NeckNode(Node):
         self._update()
 
     def _on_joints(self, msg: JointState) -> None:
+        if self._neck.missing_joints:
+            self._reported.update(msg.name)
         self._neck.see_joints(msg.name, msg.position, self._now_ns())
 
     def _on_base(self, msg: QuaternionStamped) -> None:
@@ -310,11 +313,7 @@ class NeckNode(Node):
         status = DiagnosticStatus(name=self.get_name(), level=DiagnosticStatus.OK, message='ok')
         if missing and self._counters['plans']:
             status.level = DiagnosticStatus.WARN
-            status.message = (
-                f'joint_states has no {", ".join(missing)} yet, so nothing moves; start the '
-                "robot's joint_state_broadcaster, correct the names in the robot's file, or set "
-                'feedback to false for a robot without'
-            )
+            status.message = missing_joints_text(self._robot, missing, self._reported)
             self._warnings.warn(status.message)
         elif not self._neck.is_enabled:
             status.message = 'disabled'

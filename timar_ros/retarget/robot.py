@@ -62,6 +62,7 @@ class Robot:
         base_frame, head_frame: TF frames below and above the neck.
         joints: in the order of the controller.
         chain: rotation axes from the body to the head.
+        source: path of the file.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Robot:
     head_frame: str
     joints: tuple[Joint, ...]
     chain: tuple[str, ...]
+    source: str
 
     @property
     def joint_names(self) -> tuple[str, ...]:
@@ -115,6 +117,28 @@ def load_robot(robot: str, folder: str | Path) -> Robot:
             'check indentation, colons and brackets there'
         ) from None
     return _robot(content, path)
+
+
+def missing_joints_text(robot: Robot, missing, reported) -> str:
+    """
+    Say what to do about joints that a robot does not report.
+
+    Args:
+        robot: from its file.
+        missing: names of its joints that `joint_states` never had.
+        reported: names that it had.
+    """
+    if not set(reported):
+        return (
+            "joint_states has not come yet, so nothing moves; start the robot's "
+            'joint_state_broadcaster, or set the parameter feedback to false for a robot without'
+        )
+    names = ', '.join(repr(name) for name in missing)
+    return (
+        f'{robot.source}: joints: {names} not in joint_states{_nearest(missing[0], reported)}; it '
+        f'has {", ".join(sorted(reported)[:20])}; correct the name there, or set the parameter '
+        'feedback to false for a robot that does not report it; nothing moves until then'
+    )
 
 
 def _nearest(name, known) -> str:
@@ -186,6 +210,7 @@ def _robot(content, path: Path) -> Robot:
         head_frame=_text(content.get('head_frame', 'head'), f'{path}: head_frame'),
         joints=joints,
         chain=tuple(chain),
+        source=str(path),
     )
 
 
