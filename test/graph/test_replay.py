@@ -143,7 +143,9 @@ def test_the_clock_runs_at_the_rate_asked_for(graph, start_replay, listen, wav):
 @pytest.mark.parametrize(
     ('params', 'error', 'message'),
     [
-        ({}, ValueError, 'user and agent are both empty'),
+        ({}, ValueError, 'user, agent and bag are all empty'),
+        ({'user': 'x.wav', 'bag': 'x'}, ValueError, 'got wavs and a bag'),
+        ({'bag': 'none'}, FileNotFoundError, 'no bag at none'),
         ({'user': 'none.wav'}, FileNotFoundError, 'no recording at none.wav'),
         ({'user': __file__}, ValueError, 'expected a PCM or float wav'),
         ({'user': 'x.wav', 'rate': 2.0}, ValueError, 'need clock: true'),

@@ -53,30 +53,59 @@ def timing_from(response) -> TimingConfig:
 
 class Lockstep:
     """
-    The planning moments of a recording.
+    The planning moments of a recording, and which of them a plan comes of.
+
+    A plan comes of every moment from the first one on at which a sample of either voice counts
+    (DESIGN.md §5); before it the clock need not wait.
 
     Args:
         timing: of the conversation node.
         turn_s: length of its turns.
-        start_ns: stamp of the recording's first instant.
-        has_agent: whether the agent's voice is in it.
     """
 
-    def __init__(self, timing: TimingConfig, turn_s: float, start_ns: int, has_agent: bool):
+    def __init__(self, timing: TimingConfig, turn_s: float):
         config = TimarConfig(fps=_FPS, frames_per_turn=round(turn_s * _FPS))
         self._schedule = Schedule(config, timing)
-        first_ns = start_ns
-        if timing.timing == 'reactive':
-            first_ns += self._schedule.turn_ns(1) + timing.hearing_delay_ms * _MS_NS
-        elif has_agent:  # whose first words are known ahead, within the turns that are drafted
-            first_ns -= min(timing.agent_lead_ms * _MS_NS, self._schedule.turn_ns(1))
-        else:
-            first_ns += timing.hearing_delay_ms * _MS_NS
-        self._first_ns = first_ns
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, as the conversation does when the clock jumps."""
+        self._first_turn: int | None = None
+        # Per voice: when its first sample sounds, and from when on that is known.
+        self._begins: dict[str, tuple[int, int]] = {}
+
+    def note(self, voice: str, begin_ns: int, sent_ns: int) -> None:
+        """Take note of audio that is published: stamp of its first sample, and when it is sent."""
+        known = self._begins.get(voice)
+        if known is None or begin_ns < known[0]:
+            self._begins[voice] = begin_ns, sent_ns
 
     def next_moment(self, after_ns: int) -> int:
-        """Return the first moment at `after_ns` or later that a plan comes of."""
-        return self._schedule.next_moment(max(after_ns, self._first_ns))
+        """Return the first planning moment at `after_ns` or later."""
+        return self._schedule.next_moment(after_ns)
+
+    def expects_plan(self, moment_ns: int) -> bool:
+        """Say whether a plan comes of a moment; ask for each, in order."""
+        schedule = self._schedule
+        if self._first_turn is None:
+            turns = [
+                schedule.turn_of(begin_ns)
+                for voice, (begin_ns, sent_ns) in self._begins.items()
+                if self._counts(voice, begin_ns, sent_ns, moment_ns)
+            ]
+            if not turns:
+                return False
+            self._first_turn = min(turns)
+        if schedule.is_anticipating:
+            return True
+        return schedule.turn_of(schedule.heard_until(moment_ns)) > self._first_turn
+
+    def _counts(self, voice: str, begin_ns: int, sent_ns: int, moment_ns: int) -> bool:
+        schedule = self._schedule
+        if voice == 'user':
+            return begin_ns <= schedule.heard_until(moment_ns)
+        is_open = schedule.turn_of(begin_ns) <= schedule.last_open_turn(moment_ns)
+        return is_open and sent_ns <= moment_ns and begin_ns <= schedule.known_until(moment_ns)
 
     def answers(self, moment_ns: int, first_frame_ns: int) -> bool:
         """Say whether a plan that begins so is the one of a moment, or a later one."""

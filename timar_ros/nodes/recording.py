@@ -25,7 +25,7 @@ _NS_PER_MS = 1_000_000
 _FPS = 25
 # Announced chunks are published this much before the time that they say they were sent, so that
 # they have arrived by then: what counts is decided by stamps.
-_EARLY_MS = 100
+EARLY_NS = 100_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +62,13 @@ class Event:
         at_ns: when, since the recording's start; negative for what is announced ahead of it.
         topic: relative name.
         msg: the message.
+        end_ns: when what it holds is over.
     """
 
     at_ns: int
     topic: str
     msg: object
+    end_ns: int
 
 
 def read_voice(path) -> Voice:
@@ -119,17 +121,19 @@ def _to_msg(voice: Voice, first: int, samples: np.ndarray, start_ns: int) -> Aud
 def _user_events(voice: Voice, chunk_ms: int, start_ns: int) -> Iterator[Event]:
     for first, end, samples in _chunks(voice, chunk_ms):
         captured_ns = end * _NS_PER_S // voice.sample_rate_hz
-        yield Event(captured_ns, 'user/audio', _to_msg(voice, first, samples, start_ns))
+        msg = _to_msg(voice, first, samples, start_ns)
+        yield Event(captured_ns, 'user/audio', msg, captured_ns)
 
 
 def _agent_events(
     voice: Voice, chunk_ms: int, start_ns: int, agent_lead_ms: int
 ) -> Iterator[Event]:
-    for first, _, samples in _chunks(voice, chunk_ms):
+    for first, end, samples in _chunks(voice, chunk_ms):
         sent_ns = first * _NS_PER_S // voice.sample_rate_hz - agent_lead_ms * _NS_PER_MS
         msg = _to_msg(voice, first, samples, start_ns)
         msg.sent = stamp_from_ns(start_ns + sent_ns)
-        yield Event(sent_ns - _EARLY_MS * _NS_PER_MS, 'agent/audio', msg)
+        played_ns = end * _NS_PER_S // voice.sample_rate_hz
+        yield Event(sent_ns - EARLY_NS, 'agent/audio', msg, played_ns)
 
 
 def conversation_events(
@@ -168,3 +172,54 @@ def conversation_events(
     if agent is not None:
         streams.append(_agent_events(agent, chunk_ms, start_ns, agent_lead_ms))
     return heapq.merge(*streams, key=lambda event: event.at_ns)
+
+
+class WavRecording:
+    """
+    A conversation out of the wavs of its voices.
+
+    Args:
+        user, agent: paths; one of them may be empty.
+        chunk_ms: sound in one message.
+        turn_s: length of a turn.
+
+    Attributes:
+        duration_ns: of the longer voice.
+        message_types: relative topic -> message class, of what is in it.
+        begin_ns: stamp of its first instant; None: it has none of its own.
+        notes: what was wrong with it.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is refused.
+    """
+
+    begin_ns = None
+    notes = ()
+
+    def __init__(self, user: str, agent: str, chunk_ms: int, turn_s: float):
+        self._voices = [read_voice(path) if path else None for path in (user, agent)]
+        self._chunk_ms, self._turn_s = chunk_ms, turn_s
+        self.duration_ns = max(voice.duration_ns for voice in self._voices if voice)
+        self.message_types = {
+            f'{name}/audio': AudioChunk
+            for name, voice in zip(('user', 'agent'), self._voices, strict=True)
+            if voice
+        }
+
+    def events(self, start_ns: int, position_ns: int, agent_lead_ms: int) -> Iterator[Event]:
+        """
+        Play it.
+
+        Args:
+            start_ns: stamp of the recording's first instant.
+            position_ns: leave out what is over by then, since the recording's start.
+            agent_lead_ms: how far ahead the agent's voice has to be known.
+
+        Yields:
+            Events in the order of their times.
+        """
+        events = conversation_events(
+            *self._voices, start_ns, self._chunk_ms, agent_lead_ms, self._turn_s
+        )
+        return (event for event in events if event.end_ns > position_ns)

@@ -4,12 +4,13 @@
 The replay node: a recorded conversation on the topics of a live one.
 
 Plays in real time, or is the graph's clock for nodes with `use_sim_time`: at any rate, or in
-lockstep, where the clock waits at each planning moment until the plan has come. What to publish
-when is `recording`'s.
+lockstep, where the clock waits at each planning moment until the plan has come. Can be paused and
+moved. What to publish when is `recording`'s and `recording_bag`'s.
+
+    the graph's time = start_ns + position of the playhead
 """
 
-import dataclasses
-
+from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
@@ -18,72 +19,25 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
 from rosgraph_msgs.msg import Clock as ClockMsg
+from std_srvs.srv import SetBool
 
-from timar_ros.msg import AudioChunk, HeadMotionPlan
+from timar_ros.msg import HeadMotionPlan
 from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
 from timar_ros.nodes.lockstep import Lockstep, ask_timing, timing_from
-from timar_ros.nodes.params import declare, parameter
-from timar_ros.nodes.recording import conversation_events, read_voice
+from timar_ros.nodes.params import declare
+from timar_ros.nodes.playhead import Playhead
+from timar_ros.nodes.recording import WavRecording
+from timar_ros.nodes.recording_bag import BagRecording
+from timar_ros.nodes.replay_params import ReplayParams
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
-# Where simulated time begins: 0 would mean "no time yet" to ROS.
+# Where simulated time begins for wavs: 0 would mean "no time yet" to ROS.
 _SIM_START_NS = 100 * _NS_PER_S
 _CLOCK_STEP_NS = 10 * _NS_PER_MS
 _STEPS_AT_ONCE = 20
-# A held clock is told again, for whoever missed it.
+# A clock that stands is told again, for whoever missed it.
 _REPEAT_NS = 100 * _NS_PER_MS
-
-
-@dataclasses.dataclass(frozen=True)
-class ReplayParams:
-    """Parameters of the replay node; each says itself what it is."""
-
-    user: str = parameter('', "wav of the user's voice; empty: silence")
-    agent: str = parameter('', "wav of the agent's voice; empty: silence")
-    chunk_ms: int = parameter(20, 'sound in one message', unit='ms', minimum=1, maximum=10000)
-    agent_lead_ms: int = parameter(
-        400,
-        "how far ahead the agent's voice has to be known; in lockstep the conversation says it",
-        unit='ms',
-        minimum=0,
-        maximum=5000,
-    )
-    turn_s: float = parameter(
-        1.0,
-        'length of a turn of the weights: the recording starts at a multiple of it on the clock',
-        unit='s',
-        minimum=0.04,
-        maximum=60,
-    )
-    subscribers: int = parameter(
-        1, 'how many subscribers of each voice to wait for', minimum=0, maximum=100
-    )
-    wait_s: float = parameter(10.0, 'how long to wait for them', unit='s', minimum=0, maximum=3600)
-    tail_s: float = parameter(
-        2.0, 'how long to go on after the last sound', unit='s', minimum=0, maximum=3600
-    )
-    clock: bool = parameter(False, 'publish /clock, for nodes with use_sim_time')
-    rate: float = parameter(
-        1.0, 'speed of the simulated clock; needs clock', minimum=0.01, maximum=100
-    )
-    lockstep: bool = parameter(
-        False, 'hold the clock at each planning moment until its plan has come; needs clock'
-    )
-    lockstep_timeout_s: float = parameter(
-        5.0, 'how long to hold it at most', unit='s', minimum=0.1, maximum=600
-    )
-    conversation: str = parameter('conversation', 'node whose plans lockstep waits for')
-
-    def __post_init__(self):
-        if not self.user and not self.agent:
-            raise ValueError('user and agent are both empty; give the wav of at least one voice')
-        if (self.rate != 1.0 or self.lockstep) and not self.clock:
-            raise ValueError(
-                f'rate {self.rate:g} and lockstep {self.lockstep} need clock: true, and '
-                'use_sim_time: true in all other nodes; without it stamps would run away from '
-                'the clock'
-            )
 
 
 class ReplayNode(Node):
@@ -102,27 +56,36 @@ class ReplayNode(Node):
 
     def __init__(self, **node_options):
         super().__init__('replay', **node_options)
-        self._params = declare(self, ReplayParams)
-        paths = {'user': self._params.user, 'agent': self._params.agent}
-        self._voices = {name: read_voice(path) if path else None for name, path in paths.items()}
-        self._duration_ns = max(voice.duration_ns for voice in self._voices.values() if voice)
-        self._audio_pubs = {
-            f'{name}/audio': self.create_publisher(
-                AudioChunk, f'{name}/audio', QoSProfile(depth=500)
+        self._params = params = declare(self, ReplayParams, self._on_params)
+        if params.bag:
+            self._recording = BagRecording(params.bag, params.topics)
+        else:
+            self._recording = WavRecording(
+                params.user, params.agent, params.chunk_ms, params.turn_s
             )
-            for name, voice in self._voices.items()
-            if voice
+        self._duration_ns = self._recording.duration_ns
+        self._seek_ns(params.seek_s)  # told before anything is started
+        self._pubs = {
+            topic: self.create_publisher(kind, topic, QoSProfile(depth=500))
+            for topic, kind in self._recording.message_types.items()
         }
         self._clock_pub = self.create_publisher(ClockMsg, '/clock', 100)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._begin_ns = self._steady_ns()
-        self._sim_ns = _SIM_START_NS
+        self._playhead = Playhead(0, params.rate)
+        self._is_paused = params.paused
         self._events = self._next = self._lockstep = self._timing = None
         self._held_ns = self._told_ns = self._moment_ns = 0
+        self._n_notes = 0
         self.start_ns = self.n_timeouts = 0
         self.done = Future()
-        if self._params.lockstep:
-            self._client, self._ask = ask_timing(self, self._params.conversation)
+        self.create_service(SetBool, '~/pause', self._on_pause)
+        self.add_on_set_parameters_callback(self._check_seek)
+        self._seeks_after_setting = hasattr(self, 'add_post_set_parameters_callback')  # Jazzy on
+        if self._seeks_after_setting:
+            self.add_post_set_parameters_callback(self._on_set)
+        if params.lockstep:
+            self._client, self._ask = ask_timing(self, params.conversation)
             self._asked = None
             self.create_subscription(HeadMotionPlan, 'agent/motion_plan', self._on_plan, 100)
         self._timer = self.create_timer(0.05, self._on_wait, clock=self._steady)
@@ -134,26 +97,31 @@ class ReplayNode(Node):
 
     @property
     def played_s(self) -> float:
-        """How much of it was played."""
-        played_ns = self._now_ns() - self.start_ns if self._events is not None else 0
-        return max(0.0, min(played_ns, self._duration_ns) / _NS_PER_S)
+        """Where in the recording it is."""
+        position_ns = self._position_ns() if self._events is not None else 0
+        return max(0.0, min(position_ns, self._duration_ns) / _NS_PER_S)
 
     def _steady_ns(self) -> int:
         return self._steady.now().nanoseconds
 
-    def _now_ns(self) -> int:
-        """Return the time of the recording's stamps: the node's clock, or the one that we are."""
-        if not self._params.clock:
-            return self.get_clock().now().nanoseconds
-        if self._params.lockstep:
-            return self._sim_ns
-        return _SIM_START_NS + round((self._steady_ns() - self._begin_ns) * self._params.rate)
+    def _tick_ns(self) -> int:
+        """Return the clock that moves the playhead: without /clock of ours, the node's."""
+        return self._steady_ns() if self._params.clock else self.get_clock().now().nanoseconds
+
+    def _position_ns(self) -> int:
+        return self._playhead.position(self._tick_ns())
+
+    def _lead_ms(self) -> int:
+        return (self._timing or self._params).agent_lead_ms
+
+    # Beginning
 
     def _on_wait(self) -> None:
         """Start when each voice has its listeners, or the wait is over."""
         waited_s = (self._steady_ns() - self._begin_ns) / _NS_PER_S
         wanted = self._params.subscribers
-        lonely = [t for t, p in self._audio_pubs.items() if p.get_subscription_count() < wanted]
+        voices = {topic: pub for topic, pub in self._pubs.items() if topic.endswith('/audio')}
+        lonely = [t for t, pub in voices.items() if pub.get_subscription_count() < wanted]
         is_ready = not lonely and (not self._params.lockstep or self._has_timing())
         if not is_ready and waited_s < self._params.wait_s:
             return
@@ -174,49 +142,126 @@ class ReplayNode(Node):
         return self._timing is not None
 
     def _start(self) -> None:
-        self._begin_ns = self._steady_ns()
-        # Whole turns, with room to announce the agent's first words.
-        turn_ns = round(self._params.turn_s * _NS_PER_S)
-        lead_ms = (self._timing or self._params).agent_lead_ms
-        ahead_ns = lead_ms * _NS_PER_MS + _NS_PER_S // 2
-        self.start_ns = -(-(self._now_ns() + ahead_ns) // turn_ns) * turn_ns
-        self._events = conversation_events(
-            self._voices['user'],
-            self._voices['agent'],
-            self.start_ns,
-            self._params.chunk_ms,
-            lead_ms,
-            self._params.turn_s,
-        )
-        self._next = next(self._events, None)
-        self.get_logger().info(f'playing {self.duration_s:.1f} s of conversation')
-        callback = self._on_play
-        if self._params.lockstep:
-            if self._timing is None:
-                self._refuse(f'no node {self._params.conversation!r} to keep step with')
-                return
-            has_agent = self._voices['agent'] is not None
-            self._lockstep = Lockstep(self._timing, self._params.turn_s, self.start_ns, has_agent)
-            self._moment_ns = self._lockstep.next_moment(0)
-            callback = self._on_step
+        if self._params.lockstep and self._timing is None:
+            self.get_logger().error(
+                f'no node {self._params.conversation!r} to keep step with; start it first, or '
+                'play without lockstep'
+            )
+            self.done.set_result(False)
+            return
+        if self._timing is not None:
+            self._lockstep = Lockstep(self._timing, self._params.turn_s)
+        if self._params.clock:
+            # bags keep their stamps, wavs have none
+            self.start_ns = self._recording.begin_ns or self._turn_after(_SIM_START_NS)
+        state = ', paused' if self._is_paused else ''
+        self.get_logger().info(f'playing {self.duration_s:.1f} s of conversation{state}')
+        seek_ns = self._seek_ns(self._params.seek_s)
+        self._go_to(seek_ns, before_ns=self._ahead_ns())
+        callback = self._on_step if self._lockstep else self._on_play
         self._timer = self.create_timer(0.001, callback, clock=self._steady)
 
-    def _refuse(self, text: str) -> None:
-        self.get_logger().error(f'{text}; start it first, or play without lockstep')
-        self.done.set_result(False)
+    def _ahead_ns(self) -> int:
+        """Return how long before a position to begin: the agent's first words are announced."""
+        return self._lead_ms() * _NS_PER_MS + _NS_PER_S // 2
 
-    def _publish_until(self, now_ns: int) -> None:
-        while self._next is not None and self.start_ns + self._next.at_ns <= now_ns:
-            self._audio_pubs[self._next.topic].publish(self._next.msg)
+    def _turn_after(self, stamp_ns: int) -> int:
+        turn_ns = round(self._params.turn_s * _NS_PER_S)
+        return -(-(stamp_ns + self._ahead_ns()) // turn_ns) * turn_ns
+
+    # Moving
+
+    def _seek_ns(self, seek_s: float) -> int:
+        if seek_s > self.duration_s:
+            raise ValueError(
+                f'seek_s must be at most {self.duration_s:.2f}, the length of the recording, '
+                f'got {seek_s:g}'
+            )
+        return round(seek_s * _NS_PER_S)
+
+    def _go_to(self, position_ns: int, before_ns: int = 0) -> None:
+        """Play on from a position; with a clock of ours, begin so much before it."""
+        tick_ns = self._tick_ns()
+        if self._params.clock:
+            begin_ns = position_ns - before_ns
+        else:
+            # stamps go with the system's clock: the recording's start is put to where they fit
+            turn_ns = round(self._params.turn_s * _NS_PER_S)
+            self.start_ns = self._turn_after(tick_ns - position_ns // turn_ns * turn_ns)
+            begin_ns = tick_ns - self.start_ns
+        self._resume_ns = position_ns
+        self._playhead.seek(begin_ns, tick_ns)
+        self._events = self._recording.events(self.start_ns, position_ns, self._lead_ms())
+        self._next = next(self._events, None)
+        if self._lockstep:
+            self._lockstep.forget()
+            self._held_ns = 0
+            self._moment_ns = self._lockstep.next_moment(self.start_ns + begin_ns)
+        elif not self._is_paused:
+            self._playhead.resume(tick_ns)
+        if self._params.clock:
+            self._tell(self.start_ns + begin_ns)
+
+    def _check_seek(self, parameters) -> SetParametersResult:
+        for parameter in parameters:
+            if parameter.name == 'seek_s' and isinstance(parameter.value, float | int):
+                try:
+                    self._seek_ns(parameter.value)
+                except ValueError as error:
+                    return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+    def _on_set(self, parameters) -> None:
+        """Go where `seek_s` says, each time that it is set, be it the value that it has."""
+        for parameter in parameters:
+            if parameter.name == 'seek_s' and self._events is not None:
+                self.get_logger().info(f'going to {parameter.value:g} s')
+                self._go_to(self._seek_ns(parameter.value))
+
+    def _on_params(self, params: ReplayParams) -> None:
+        before, self._params = self._params, params
+        self._playhead.set_rate(params.rate, self._tick_ns())
+        if not self._seeks_after_setting and params.seek_s != before.seek_s:
+            self._go_to(self._seek_ns(params.seek_s))
+
+    def _on_pause(self, request, response):
+        response.success = True
+        tick_ns = self._tick_ns()
+        if request.data != self._is_paused:
+            self._is_paused = request.data
+            if self._events is None or self._lockstep:
+                pass
+            elif request.data:
+                self._playhead.pause(tick_ns)
+            elif self._params.clock:
+                self._playhead.resume(tick_ns)
+            else:
+                self._go_to(max(self._playhead.position(tick_ns), self._resume_ns))
+        response.message = f'{"paused" if self._is_paused else "playing"} at {self.played_s:.2f} s'
+        self.get_logger().info(response.message)
+        return response
+
+    # Playing
+
+    def _publish_until(self, position_ns: int) -> None:
+        while self._next is not None and self._next.at_ns <= position_ns:
+            event = self._next
+            self._pubs[event.topic].publish(event.msg)
+            if self._lockstep and event.topic.endswith('/audio'):
+                stamps = stamp_to_ns(event.msg.header.stamp), stamp_to_ns(event.msg.sent)
+                self._lockstep.note(event.topic.split('/')[0], *stamps)
             self._next = next(self._events, None)
+        for note in self._recording.notes[self._n_notes :]:
+            self._n_notes += 1
+            self.get_logger().warning(note)
 
-    def _tell(self, now_ns: int) -> None:
+    def _tell(self, stamp_ns: int) -> None:
         self._told_ns = self._steady_ns()
-        self._clock_pub.publish(ClockMsg(clock=stamp_from_ns(now_ns)))
+        self._clock_pub.publish(ClockMsg(clock=stamp_from_ns(stamp_ns)))
 
-    def _end_if_over(self, now_ns: int) -> bool:
+    def _end_if_over(self, position_ns: int) -> bool:
         tail_ns = round(self._params.tail_s * _NS_PER_S)
-        if self._next is not None or now_ns <= self.start_ns + self._duration_ns + tail_ns:
+        if self._next is not None or position_ns <= self._duration_ns + tail_ns:
             return False
         self.destroy_timer(self._timer)
         self.get_logger().info('the recording is over')
@@ -225,15 +270,18 @@ class ReplayNode(Node):
 
     def _on_play(self) -> None:
         """Publish what is due, tell the time, and come back for the next."""
-        now_ns = self._now_ns()
-        self._publish_until(now_ns)
+        position_ns = self._position_ns()
+        if not self._is_paused:
+            self._publish_until(position_ns)
         if self._params.clock:
-            self._tell(now_ns)
-        if self._end_if_over(now_ns):
+            self._tell(self.start_ns + position_ns)
+        if self._end_if_over(position_ns):
             return
         until_ns = _CLOCK_STEP_NS
-        if not self._params.clock and self._next is not None:
-            until_ns = self.start_ns + self._next.at_ns - now_ns
+        if self._is_paused:
+            until_ns = _REPEAT_NS if self._params.clock else _CLOCK_STEP_NS
+        elif not self._params.clock and self._next is not None:
+            until_ns = self._next.at_ns - position_ns
         self._timer.timer_period_ns = max(round(until_ns / self._params.rate), 100_000)
         self._timer.reset()
 
@@ -242,19 +290,27 @@ class ReplayNode(Node):
         if self._held_ns:
             self._hold()
             return
+        sim_ns = self.start_ns + self._playhead.position(0)
+        if self._is_paused:
+            if self._steady_ns() - self._told_ns > _REPEAT_NS:
+                self._tell(sim_ns)
+            return
         for _ in range(_STEPS_AT_ONCE):
-            self._sim_ns = min(self._sim_ns + _CLOCK_STEP_NS, self._moment_ns)
-            self._publish_until(self._sim_ns)
-            if self._end_if_over(self._sim_ns):
+            sim_ns = min(sim_ns + _CLOCK_STEP_NS, self._moment_ns)
+            self._playhead.seek(sim_ns - self.start_ns, 0)
+            self._publish_until(sim_ns - self.start_ns)
+            if self._end_if_over(sim_ns - self.start_ns):
                 return
-            if self._sim_ns == self._moment_ns:
-                # What was sent before the moment lies with its subscribers before they know of it.
-                for publisher in self._audio_pubs.values():
-                    publisher.wait_for_all_acked(Duration(seconds=1))
-                self._held_ns = self._steady_ns()
-                self._tell(self._sim_ns)
-                return
-            self._tell(self._sim_ns)
+            if sim_ns == self._moment_ns:
+                if self._lockstep.expects_plan(self._moment_ns):
+                    # What was sent before lies with its subscribers before they know of it.
+                    for publisher in self._pubs.values():
+                        publisher.wait_for_all_acked(Duration(seconds=1))
+                    self._held_ns = self._steady_ns()
+                    self._tell(sim_ns)
+                    return
+                self._release()
+            self._tell(sim_ns)
 
     def _hold(self) -> None:
         now_ns = self._steady_ns()
@@ -267,7 +323,7 @@ class ReplayNode(Node):
             )
             self._release()
         elif now_ns - self._told_ns > _REPEAT_NS:
-            self._tell(self._sim_ns)
+            self._tell(self._moment_ns)
 
     def _release(self) -> None:
         self._held_ns = 0

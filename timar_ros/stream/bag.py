@@ -146,6 +146,13 @@ class Bag:
             if connection.msgcount
         }
 
+    @property
+    def span_ns(self) -> tuple[int, int]:
+        """When its first and its last message were recorded."""
+        filled = [reader for reader in self._readers if reader.message_count]
+        begins, ends = [r.start_time for r in filled], [r.end_time for r in filled]
+        return min(begins, default=0), max(ends, default=0)
+
     def find_topic(self, name: str) -> str | None:
         """
         Find a topic by its name, in whatever namespace it was recorded.

@@ -27,6 +27,7 @@ from timar_ros.stream.level import ClipLevel, LevelState
 from timar_ros.stream.motion_track import MotionTrack
 from timar_ros.stream.plan import Plan, PlanInForce, glide
 from timar_ros.stream.schedule import Schedule
+from timar_ros.stream.style import AgentStyle, Expressiveness, StyleTrack
 from timar_ros.stream.voices import VOICES, Voices
 
 
@@ -58,6 +59,10 @@ class Conversation:
         hearing: what to make of the robot's own voice.
         clip_levels: loudness of the whole recording by voice, as the published protocol has it;
             None = each sample by what came up to it, the only way there is live.
+        style: how the agent is to be until `push_style` says otherwise; None = not said.
+
+    Raises:
+        ValueError: the weights have no persona of this name.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Conversation:
         seed: int = 0,
         hearing: HearingConfig | None = None,
         clip_levels: dict[str, ClipLevel] | None = None,
+        style: AgentStyle | None = None,
     ):
         self.schedule = Schedule(model.config, timing or TimingConfig())
         self.engine = Engine(model, sampling, open_turns=self.schedule.open_turns)
@@ -78,11 +84,14 @@ class Conversation:
         self._voices = Voices(self.schedule, hearing or HearingConfig(), clip_levels)
         self._user_motion = MotionTrack(model.config.n_channels)
         self._in_force = PlanInForce(self.space.neutral)
+        if style is not None:
+            style.check(model.config)
+        self._styles = StyleTrack(style)
+        self._expressiveness = Expressiveness(self.space, model.config.fps)
         self._n_plans = 0
         self._has_moved = False
-        self._counts = dict.fromkeys(
-            'plans turns resets clock_jumps missing_user_frames bad_plans'.split(), 0
-        )
+        names = 'plans turns resets clock_jumps missing_user_frames late_user_frames bad_plans'
+        self._counts = dict.fromkeys(names.split(), 0)
         self._begin()
 
     def _begin(self) -> None:
@@ -106,6 +115,7 @@ class Conversation:
         """Let the head go on from what another conversation of the same weights shows."""
         self._in_force, self._has_moved = other._in_force, other._has_moved
         self._n_plans = other._n_plans
+        self._styles, self._expressiveness = other._styles, other._expressiveness
 
     def push_audio(self, voice: str, packet: AudioPacket, arrival_ns: int) -> None:
         """
@@ -124,6 +134,16 @@ class Conversation:
     def push_user_motion(self, stamp_ns: int, motion: np.ndarray) -> None:
         """Take one frame `[M]` of the user's head, from `motion.frame_to_motion`."""
         self._user_motion.write(stamp_ns, motion)
+
+    def push_style(self, stamp_ns: int, style: AgentStyle) -> None:
+        """
+        Let the agent be so from a moment on; later plans follow, a reset does not change it.
+
+        Raises:
+            ValueError: the weights have no persona of this name.
+        """
+        style.check(self._config)
+        self._styles.write(stamp_ns, style)
 
     def next_plan_ns(self, after_ns: int) -> int:
         """Return the first planning moment at `after_ns` or later."""
@@ -173,7 +193,8 @@ class Conversation:
 
     def accept(self, plan: Plan) -> None:
         """Put a plan in force; its frames count as shown from here on."""
-        self._in_force.replace(plan.first_frame, plan.motion)
+        self._in_force.replace(plan.first_frame, plan.drawn)
+        self._expressiveness.accept(plan.first_frame, plan.gains)
         self._has_moved = True
         self._last_answered = plan.first_frame // self._config.frames_per_turn
 
@@ -201,7 +222,8 @@ class Conversation:
         turn = self._next_turn
         self._voices.forget_before(turn - 1)  # the turn before lingers in the room
         self._user_motion.forget_before(self.schedule.turn_ns(turn - 1))
-        self._in_force.forget_before((turn - 1) * self._config.frames_per_turn)
+        for in_force in (self._in_force, self._expressiveness):
+            in_force.forget_before((turn - 1) * self._config.frames_per_turn)
         for ahead in self._memory.ahead.values():
             ahead.forget_before(turn)
 
@@ -271,6 +293,7 @@ class Conversation:
         seen_until = self.schedule.heard_until(moment_ns)
         user_motion, is_seen = self._user_motion.read(grid, seen_until)
         shown = self._in_force.read(turn * T, T)
+        style = self._styles.read(moment_ns)
         value = Turn(
             user_speech=speech['user'],
             user_heard=torch.from_numpy(is_heard)[None],
@@ -281,6 +304,7 @@ class Conversation:
             is_shown=(torch.arange(T) < n_shown)[None],
             user_features=features['user'],
             agent_features=features['agent'],
+            **({} if style is None else style.tensors(self._config)),
         )
         return value, after
 
@@ -304,6 +328,11 @@ class Conversation:
         for turn in range(first_turn, self.schedule.last_open_turn(moment_ns) + 1):
             value, levels = self._turn(turn, moment_ns, levels, planned - turn * T)
             turns.append(value)
+            if self._voices.has_user:
+                # Null in this plan, though their time had come: what makes live differ.
+                n_due = self.schedule.frame_at_or_before(self.schedule.heard_until(moment_ns))
+                is_due = value.user_heard[0, : max(n_due - turn * T, 0)]
+                self._counts['late_user_frames'] += int((~is_due).sum())
         drawn = self.engine.draft(turns, self._state)
         motion = drawn[0].flatten(0, 1).cpu().numpy()  # [N·T, M]
         first = max(planned, first_turn * T)
@@ -329,8 +358,10 @@ class Conversation:
         return self._number(moment_ns, first, np.concatenate([motion, self.space.clamp(tail)]))
 
     def _number(self, moment_ns: int, first: int, motion: np.ndarray) -> Plan:
-        """Stamp and number frames `[n, M]` that begin at a frame of the grid."""
+        """Stamp, number and show frames `[n, M]` that begin at a frame of the grid."""
         T = self._config.frames_per_turn
+        style = self._styles.read(moment_ns) or AgentStyle()
+        gains = self._expressiveness.gains(first, len(motion), style.expressiveness)
         self._n_plans += 1
         frames = np.arange(first, first + len(motion))
         begin = self._memory.first_turn
@@ -340,7 +371,9 @@ class Conversation:
             plan=self._n_plans,
             moment_ns=moment_ns,
             first_frame=first,
-            motion=motion.astype(np.float32),
+            motion=self._expressiveness.apply(motion, gains),
+            drawn=motion.astype(np.float32),
+            gains=gains,
             stamp_ns=np.array([self.schedule.shown_ns(int(f)) for f in frames], np.int64),
             turn=np.maximum(frames // T - begin, 0),
             frame=frames % T,

@@ -1,0 +1,92 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the replay node can be told."""
+
+import dataclasses
+
+from timar_ros.nodes.params import parameter
+from timar_ros.stream.bag_topics import Topics
+
+_TOPICS = Topics()
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayParams:
+    """Parameters of the replay node; each says itself what it is."""
+
+    user: str = parameter('', "wav of the user's voice; empty: silence")
+    agent: str = parameter('', "wav of the agent's voice; empty: silence")
+    bag: str = parameter('', 'a bag instead of wavs: its folder, or an .mcap or .db3 file')
+    user_topic: str = parameter(_TOPICS.user_audio, "the user's voice in the bag")
+    agent_topic: str = parameter(_TOPICS.agent_audio, "the agent's voice in the bag")
+    user_motion_topic: str = parameter(_TOPICS.user_motion, "the user's head in the bag")
+    chunk_ms: int = parameter(
+        20, 'sound of a wav in one message', unit='ms', minimum=1, maximum=10000
+    )
+    agent_lead_ms: int = parameter(
+        400,
+        "how far ahead the agent's voice has to be known; in lockstep the conversation says it",
+        unit='ms',
+        minimum=0,
+        maximum=5000,
+    )
+    turn_s: float = parameter(
+        1.0,
+        'length of a turn of the weights: wavs start at a multiple of it on the clock',
+        unit='s',
+        minimum=0.04,
+        maximum=60,
+    )
+    subscribers: int = parameter(
+        1, 'how many subscribers of each voice to wait for', minimum=0, maximum=100
+    )
+    wait_s: float = parameter(10.0, 'how long to wait for them', unit='s', minimum=0, maximum=3600)
+    tail_s: float = parameter(
+        2.0, 'how long to go on after the last sound', unit='s', minimum=0, maximum=3600
+    )
+    clock: bool = parameter(False, 'publish /clock, for nodes with use_sim_time')
+    rate: float = parameter(
+        1.0,
+        'recorded seconds a second; other than 1 needs clock',
+        minimum=0.01,
+        maximum=100,
+        dynamic=True,
+    )
+    seek_s: float = parameter(
+        0.0,
+        'where in the recording to begin; set later on: go there at once',
+        unit='s',
+        minimum=0,
+        maximum=1e6,
+        dynamic=True,
+    )
+    paused: bool = parameter(
+        False, 'begin paused; ~/pause (std_srvs/SetBool) pauses and goes on later'
+    )
+    lockstep: bool = parameter(
+        False, 'hold the clock at each planning moment until its plan has come; needs clock'
+    )
+    lockstep_timeout_s: float = parameter(
+        5.0, 'how long to hold it at most', unit='s', minimum=0.1, maximum=600
+    )
+    conversation: str = parameter('conversation', 'node whose plans lockstep waits for')
+
+    def __post_init__(self):
+        is_wav = bool(self.user or self.agent)
+        if is_wav and self.bag:
+            raise ValueError('got wavs and a bag; give either user and agent, or bag')
+        if not is_wav and not self.bag:
+            raise ValueError(
+                'user, agent and bag are all empty; give the wav of at least one voice, or a bag'
+            )
+        if (self.rate != 1.0 or self.lockstep) and not self.clock:
+            raise ValueError(
+                f'rate {self.rate:g} and lockstep {self.lockstep} need clock: true, and '
+                'use_sim_time: true in all other nodes; without it stamps would run away from '
+                'the clock'
+            )
+
+    @property
+    def topics(self) -> Topics:
+        """Which topics of the bag to play."""
+        return Topics(self.user_topic, self.agent_topic, self.user_motion_topic)
