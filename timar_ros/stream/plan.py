@@ -26,7 +26,10 @@ class Plan:
         plan: counts up.
         moment_ns: planning moment it belongs to.
         first_frame: its first frame on the grid.
-        motion: float32 `[n, M]`, units of the motion space.
+        motion: float32 `[n, M]` as shown, units of the motion space.
+        drawn: float32 `[n, M]`, the same before the gain of expressiveness: what the model sees
+            as its own past.
+        gains: float32 `[n, 1]`, that gain.
         stamp_ns: int64 `[n]`, when each frame is shown.
         turn: int64 `[n]`, turn of each frame since the conversation's start.
         frame: int64 `[n]`, index within the turn.
@@ -37,6 +40,8 @@ class Plan:
     moment_ns: int
     first_frame: int
     motion: np.ndarray
+    drawn: np.ndarray
+    gains: np.ndarray
     stamp_ns: np.ndarray
     turn: np.ndarray
     frame: np.ndarray
