@@ -9,6 +9,7 @@ VENV := .venv
 MADE := $(VENV)/made
 # cpu, cuda or system (toolchain/install_torch.sh); once installed it stays until another is asked for
 INSTALLED_TORCH := $(shell cat $(MADE)/torch 2> /dev/null)
+NECK_TURNS ?= 1000000
 TORCH ?= $(or $(INSTALLED_TORCH),cpu)
 SOURCES := $(shell find timar_ros msg launch config -type f -not -name '*.pyc')
 
@@ -22,7 +23,8 @@ help:
 	@echo 'make demo     two voices in, head motion out: demo_out/ (USER=u.wav AGENT=a.wav your own)'
 	@echo 'make test     every test, through colcon'
 	@echo 'make check    format, lint and the fast tests'
-	@echo 'make bench    what the model costs on this machine (ARGS="--preset mini ...")'
+	@echo 'make bench    what the model costs on this machine (ARGS="--preset mini ..."), and a million turns'
+	@echo '              of the necks (NECK_TURNS=10000 for fewer)'
 	@echo 'make bench-faults   hours of conversation full of faults: docs/faults.md'
 	@echo 'make clean    remove what was built; make distclean: the virtual environment too'
 
@@ -84,6 +86,8 @@ check: install/.built
 
 bench: install/.built
 	@source ./env.sh && python -m timar_ros.benchmark $(ARGS)
+	@echo '== $(NECK_TURNS) random turns through the necks: is a limit broken? (half an hour for a million)'
+	@source ./env.sh && OMP_NUM_THREADS=1 python test/fuzz_neck.py --turns $(NECK_TURNS)
 
 # Long: hours of conversation at accelerated time. Stopped, it goes on from where it was.
 bench-faults: install/.built

@@ -58,7 +58,7 @@ def robot_file(tmp_path):
 
 
 def test_every_robot_of_the_list_is_shipped_and_no_other():
-    assert robot_names(FOLDER) == sorted([*PUBLISHED, 'pan_tilt', 'pan_tilt_roll'])
+    assert robot_names(FOLDER) == sorted([*PUBLISHED, 'demo_head', 'pan_tilt', 'pan_tilt_roll'])
 
 
 @pytest.mark.parametrize('name', sorted(PUBLISHED))

@@ -36,8 +36,8 @@ ARGUMENTS = (
     Argument(
         'robot',
         'pan_tilt_roll',
-        'The neck: ari, icub, inmoov, nao, pan_tilt, pan_tilt_roll, pepper, poppy, reachy2, '
-        'stretch, tiago, or the path of a YAML file of your own',
+        'The neck: ari, demo_head, icub, inmoov, nao, pan_tilt, pan_tilt_roll, pepper, poppy, '
+        'reachy2, stretch, tiago, or the path of a YAML file of your own',
     ),
     Argument(
         'checkpoint',

@@ -1,0 +1,254 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Write docs/reference.md: every topic, service, launch argument and parameter, from the nodes.
+
+    python -m timar_ros.nodes.reference docs/reference.md
+
+Topics and services are those that nodes started for this have; parameters are their dataclasses.
+What a topic is for is said here.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import math
+import pathlib
+import sys
+
+from ament_index_python.packages import get_package_share_directory
+import rclpy
+from rclpy.context import Context
+from rclpy.parameter import Parameter
+
+from timar_ros.nodes.arguments import ARGUMENTS
+
+# Node -> its parameters' class, and parameters with which it has the topics that it can have.
+_NODES = {
+    'conversation': ('ConversationParams', [{'activate_on_start': False}]),
+    'microphone': ('MicrophoneParams', [{}]),
+    'speaker': ('SpeakerParams', [{'playback': False}]),
+    'neck': (
+        'NeckParams',
+        [
+            {'output': 'trajectory', 'head_pose_hz': 25.0, 'additive': True},
+            {'output': 'commands'},
+            {'output': 'joint_targets'},
+        ],
+    ),
+    'face': ('FaceParams', [{'port': 0}]),
+    'replay': ('ReplayParams', [{'lockstep': True, 'clock': True}]),
+}
+_MODULES = {'conversation': 'loading'}
+# Nodes of whatever ROS is here have these besides.
+_OF_ROS = (
+    '/rosout', '/parameter_events', '/clock', '~/get_parameters', '~/set_parameters',
+    '~/set_parameters_atomically', '~/list_parameters', '~/describe_parameters',
+    '~/get_parameter_types', '~/get_type_description', '~/transition_event', '~/change_state',
+    '~/get_state', '~/get_available_states', '~/get_available_transitions',
+    '~/get_transition_graph',
+)  # fmt: skip
+# No namespace goes before these.
+_ABSOLUTE = ('/diagnostics', '/clock', '/tf', '/rosout', '/parameter_events')
+_MEANINGS = {
+    'agent/audio': "the robot's voice, stamped with the time of playback, announced ahead of it",
+    'agent/motion': 'each frame at its time',
+    'agent/motion_plan': 'all frames that are planned, as early as they are known',
+    'agent/style': 'how the head should move, for weights that have a control for it',
+    'conversation/state': 'who speaks, and how loud',
+    'face/action_units': 'FACS action units of the face',
+    'face/blendshape_names': 'names of the 52 ARKit blendshapes; latched',
+    'face/blendshapes': 'the 52 ARKit blendshapes, each frame at its time',
+    'head_pose': 'orientation of the head',
+    'joint_states': 'where the joints are, before the neck moves and while it does',
+    'neck/base_orientation': 'where the head looks by itself: a gaze tracker, for example',
+    'neck/commands': 'positions for forward_command_controller',
+    'neck/joint_targets': 'positions and velocities, for drivers of a maker',
+    'neck/joint_trajectory': 'for joint_trajectory_controller',
+    'speaker/utterance': 'speech as fast as it is made; its stamps are ignored',
+    'user/audio': "the user's voice, stamped with the time of capture",
+    'user/head_motion': "the user's head, where a camera sees it",
+    '/clock': 'simulated time',
+    '/diagnostics': 'rates, counters, and what is wrong',
+    '/tf': 'the head over the base of its neck',
+    '~/enable': 'start or stop, softly',
+    '~/pause': 'hold the recording, or go on',
+    '~/reset': 'begin a new conversation',
+    '~/state': 'who speaks, and how loud',
+    '~/stop': 'be silent at once (barge-in)',
+}
+_CONDITIONS = {
+    ('neck', 'neck/joint_trajectory'): '`output` trajectory',
+    ('neck', 'neck/commands'): '`output` commands',
+    ('neck', 'neck/joint_targets'): '`output` joint_targets',
+    ('neck', 'neck/base_orientation'): '`additive`',
+    ('neck', 'head_pose'): '`head_pose_hz` above 0',
+    ('neck', '/tf'): '`tf`, where tf2_msgs is installed',
+    ('face', 'face/action_units'): 'where hri_msgs is installed',
+    ('replay', '/clock'): '`clock`',
+    ('replay', 'agent/motion_plan'): '`lockstep`',
+}
+# Made only where a package is installed that need not be here.
+_ELSEWHERE = {
+    'neck': [('out', '/tf', 'tf2_msgs/TFMessage')],
+    'face': [('out', 'face/action_units', 'hri_msgs/FacialActionUnits')],
+}
+_ORDER = {'in': 0, 'out': 1, 'service': 2}
+_AUDIO = 'or any audio message'
+
+
+def ends_of(name: str) -> list[tuple[str, str, str]]:
+    """
+    Start a node and look at its ends.
+
+    Args:
+        name: of the executable.
+
+    Returns:
+        ('in', 'out' or 'service'; topic; type), in order.
+    """
+    found = set(_ELSEWHERE.get(name, ()))
+    for params in _NODES[name][1]:
+        with _started(name, params) as node:
+            own = node.get_fully_qualified_name()
+            for kind, entries in (
+                ('in', [(s.topic_name, s.msg_type) for s in node.subscriptions]),
+                ('out', [(p.topic_name, p.msg_type) for p in node.publishers]),
+                ('service', [(s.service_name, s.srv_type) for s in node.services]),
+            ):
+                for topic, message in entries:
+                    topic = _relative(topic, own)
+                    is_clock_of_ours = topic == '/clock' and kind == 'out'
+                    if topic not in _OF_ROS or is_clock_of_ours:
+                        found.add((kind, topic, _type_name(message)))
+    return sorted(found, key=lambda end: (_ORDER[end[0]], end[1]))
+
+
+@contextlib.contextmanager
+def _started(name: str, params: dict):
+    module = importlib.import_module(f'timar_ros.nodes.{name}')
+    context = Context()
+    rclpy.init(context=context)
+    if name == 'replay':
+        share = pathlib.Path(get_package_share_directory('timar_ros'))
+        params = {**params, 'user': str(share / 'config/demo/user.wav'), 'agent': ''}
+        params['agent'] = str(share / 'config/demo/agent.wav')
+    overrides = [Parameter(key, value=value) for key, value in params.items()]
+    node_class = getattr(module, f'{name.capitalize()}Node')
+    # Of another name, so that `~/x` is told from `name/x`.
+    renamed = ['--ros-args', '-r', '__node:=its_own']
+    node = node_class(context=context, parameter_overrides=overrides, cli_args=renamed)
+    try:
+        if name == 'conversation':  # hears and speaks when it is configured
+            node.trigger_configure()
+            node.trigger_activate()
+        yield node
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown(context=context)
+
+
+def _relative(topic: str, own: str) -> str:
+    if topic.startswith(own + '/'):
+        return '~' + topic[len(own) :]
+    return topic if topic in _ABSOLUTE else topic.lstrip('/')
+
+
+def _type_name(message) -> str:
+    return f'{message.__module__.split(".")[0]}/{message.__name__}'
+
+
+def params_class(name: str):
+    """Return the dataclass of a node's parameters."""
+    module = importlib.import_module(f'timar_ros.nodes.{_MODULES.get(name, name)}')
+    return getattr(module, _NODES[name][0])
+
+
+def _topics(name: str) -> list[str]:
+    lines = ['| | topic | type | |', '|---|---|---|---|']
+    for kind, topic, message in ends_of(name):
+        meaning = _MEANINGS[topic]
+        if kind == 'in' and topic.endswith('/audio'):
+            meaning += f'; {_AUDIO}'
+        condition = _CONDITIONS.get((name, topic))
+        meaning += f' ({condition})' if condition else ''
+        lines.append(f'| {kind} | `{topic}` | `{message}` | {meaning} |')
+    return lines
+
+
+def _parameters(name: str) -> list[str]:
+    lines = ['| parameter | default | |', '|---|---|---|']
+    for field in dataclasses.fields(params_class(name)):
+        meta = field.metadata
+        notes = [_range(meta), 'may change while it runs' if meta['dynamic'] else '']
+        text = '; '.join(filter(None, [meta['description'], *notes]))
+        unit = f' {meta["unit"]}' if meta['unit'] else ''
+        lines.append(f'| `{field.name}` | {_shown(field.default)}{unit} | {_cell(text)} |')
+    return lines
+
+
+def _range(meta) -> str:
+    if meta['choices']:
+        return 'one of ' + ', '.join(str(choice) or "''" for choice in meta['choices'])
+    lowest, highest = meta['min'], meta['max']
+    if lowest is None and highest is None:
+        return ''
+    if highest is None or math.isinf(highest):
+        return f'at least {lowest}'
+    return f'{lowest} to {highest}'
+
+
+def _shown(value) -> str:
+    if isinstance(value, bool):
+        return f'`{str(value).lower()}`'
+    if isinstance(value, tuple):
+        return f'`{list(value)}`'
+    return f'`{value}`' if value != '' else "`''`"
+
+
+def _cell(text: str) -> str:
+    return text.replace('|', '\\|')
+
+
+def _arguments() -> list[str]:
+    share = get_package_share_directory('timar_ros')
+    lines = ['| argument | default | |', '|---|---|---|']
+    for argument in ARGUMENTS:
+        text = argument.description
+        text += f'; one of {", ".join(argument.choices)}' if argument.choices else ''
+        default = argument.default.replace(f'{share}/', '')
+        lines.append(f'| `{argument.name}` | {_shown(default)} | {_cell(text)} |')
+    return lines
+
+
+def reference() -> str:
+    """Return the text of docs/reference.md."""
+    lines = [
+        '<!-- Written by `python -m timar_ros.nodes.reference docs/reference.md` -->',
+        '# Topics, services, arguments and parameters',
+        '',
+        'Names are relative: a namespace goes before them, `~` is the node. Audio topics take',
+        "other packages' messages by their fields. Every parameter describes itself, too: `ros2",
+        'param describe`.',
+        '',
+        '## Arguments of `conversation.launch.py` and `python -m timar_ros.nodes.bringup`',
+        '',
+        *_arguments(),
+    ]
+    for name in _NODES:
+        lines += ['', f'## {name}', '', *_topics(name), '', *_parameters(name)]
+    return '\n'.join(lines) + '\n'
+
+
+def main(args=None) -> None:
+    """Write the reference to a file, or to the standard output."""
+    arguments = sys.argv[1:] if args is None else args
+    text = reference()
+    if arguments:
+        pathlib.Path(arguments[0]).write_text(text, encoding='utf-8')
+    else:
+        sys.stdout.write(text)
+
+
+if __name__ == '__main__':
+    main()
