@@ -209,7 +209,7 @@ class BagRecording:
         msg.header.stamp = stamp_from_ns(start_ns + at_ns)
         for axis in 'xyzw':
             setattr(msg.neck, axis, float(getattr(content.neck, axis)))
-        return Event(at_ns, 'user/head_motion', msg, at_ns)
+        return Event(at_ns, 'user/head_motion', msg, at_ns + 1)
 
 
 def _first(bag: Bag, topic: str | None):
