@@ -68,7 +68,6 @@ class ConversationNode(LifecycleNode):
         self._frames = FrameQueue()
         self._plans = collections.deque()  # from the worker's thread
         self._warn = ThrottledWarnings(self.get_logger()).warn
-        self._style_ignored = False
         self._counts = collections.Counter()  # the executor's
         self._worker_counts = collections.Counter()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -108,7 +107,7 @@ class ConversationNode(LifecycleNode):
             self.get_logger().error(f'cannot configure: {error}')
             self._free()
             return TransitionCallbackReturn.FAILURE
-        if self._params.persona:
+        if self._params.persona and not self._model.config.personas:
             self._warn(f'these weights have no personas; persona {self._params.persona!r} ignored')
         self._plan_pub = self.create_lifecycle_publisher(HeadMotionPlan, 'agent/motion_plan', 10)
         self._motion_pub = self.create_lifecycle_publisher(HeadMotion, 'agent/motion', 50)
@@ -227,11 +226,9 @@ class ConversationNode(LifecycleNode):
             self._worker.do(functools.partial(self._session.see, msg), n_bytes=1)
 
     def _on_style(self, msg: HeadStyle) -> None:
-        if not self._style_ignored:
-            self._style_ignored = True
-            self.get_logger().info(
-                'these weights have no control of style; agent/style is ignored'
-            )
+        if self._worker is not None:
+            now_ns, persona = self._now_ns(), self._params.persona
+            self._worker.do(functools.partial(self._session.restyle, msg, now_ns, persona), 1)
 
     def _on_params(self, params: loading.ConversationParams) -> None:
         self._params = params

@@ -19,6 +19,7 @@ from timar_ros.model.timar import TIMAR
 from timar_ros.nodes.params import parameter
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.conversation import Conversation
+from timar_ros.stream.style import AgentStyle
 from timar_ros.stream.vad import SpeechDetector
 
 # Parameters up to which a second thread gains little, and on a busy robot waits for the first.
@@ -179,13 +180,19 @@ def load_detector(logger) -> SpeechDetector | None:
 
 
 def begin_conversation(model: TIMAR, params: ConversationParams) -> Conversation:
-    """Return a new conversation with a model, as the parameters say."""
+    """
+    Return a new conversation with a model, as the parameters say.
+
+    Raises:
+        ValueError: the weights have personas, but not the one wanted.
+    """
     return Conversation(
         model,
         params.timing_config(),
         params.sampling_config(),
         params.seed,
         params.hearing_config(),
+        style=AgentStyle(persona=params.persona) if params.persona else None,
     )
 
 

@@ -12,7 +12,7 @@ import dataclasses
 import time
 
 from timar_ros.config import SamplingConfig
-from timar_ros.nodes.convert import motion_from_msg, plan_to_msg
+from timar_ros.nodes.convert import motion_from_msg, plan_to_msg, style_from_msg
 from timar_ros.nodes.speaking import Speaking, VoiceState
 from timar_ros.stream.audio import format_from_info, packet_from_fields
 from timar_ros.stream.conversation import Conversation
@@ -85,6 +85,7 @@ class Session:
         self._is_enabled = True
         self._n_clock_jumps = 0
         self._formats = {}
+        self._ignored = set() if previous is None else previous._ignored
         self._speaking = {voice: Speaking(voice, detector) for voice in VOICES}
 
     def hear(self, voice: str, msg, arrival_ns: int) -> None:
@@ -119,6 +120,25 @@ class Session:
         """
         stamp_ns, motion = motion_from_msg(self._conversation.space, msg)
         self._conversation.push_user_motion(stamp_ns, motion)
+
+    def restyle(self, msg, arrival_ns: int, persona: str) -> None:
+        """
+        Move so from a moment on.
+
+        Args:
+            msg: HeadStyle.
+            arrival_ns: when it came.
+            persona: where it names none.
+
+        Raises:
+            ValueError: a value is out of its range, or a name unknown; nothing changes.
+        """
+        stamp_ns, style = style_from_msg(msg, arrival_ns, persona)
+        self._conversation.push_style(stamp_ns, style)
+        for control in style.ignored_by(self._conversation.schedule.config):
+            if control not in self._ignored:
+                self._ignored.add(control)
+                self._warn(f'these weights have not learned {control}; agent/style goes without')
 
     def plan(self, moment_ns: int) -> None:
         """Plan for one moment, unless a newer one already waits; then do what can wait."""
