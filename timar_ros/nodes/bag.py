@@ -64,12 +64,16 @@ class RecorderNode(Node):
         path: folder of the bag; must not exist.
         topics: name -> message type, 'package/msg/Name'.
 
+    Attributes:
+        n_messages: written so far.
+
     Raises:
         rosbags.rosbag2.WriterError: there is something at `path`.
     """
 
     def __init__(self, path, topics: dict[str, str], **node_options):
         super().__init__('recorder', **node_options)
+        self.n_messages = 0
         self._writer = Writer(path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
         typestore = make_typestore()
@@ -91,6 +95,7 @@ class RecorderNode(Node):
     def _make_callback(self, connection):
         def write(data: bytes) -> None:
             self._writer.write(connection, self.get_clock().now().nanoseconds, data)
+            self.n_messages += 1
 
         return write
 
