@@ -1,0 +1,138 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Play a recorded conversation, wavs or a bag, to the conversation node, on a clock of its own.
+
+    ros2 launch timar_ros replay.launch.py bag:=my_bag lockstep:=true
+    ros2 launch timar_ros replay.launch.py user:=u.wav agent:=a.wav rate:=0.5
+
+`--show-args` describes the arguments; docs/evaluation.md how to pause, seek and compare.
+"""
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
+from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+
+def generate_launch_description():
+    share = FindPackageShare('timar_ros')
+    replay = Node(
+        package='timar_ros',
+        executable='replay',
+        name='replay',
+        namespace=LaunchConfiguration('namespace'),
+        output='screen',
+        parameters=[
+            {
+                'user': ParameterValue(LaunchConfiguration('user'), value_type=str),
+                'agent': ParameterValue(LaunchConfiguration('agent'), value_type=str),
+                'bag': ParameterValue(LaunchConfiguration('bag'), value_type=str),
+                'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float),
+                'seek_s': ParameterValue(LaunchConfiguration('seek_s'), value_type=float),
+                'paused': ParameterValue(LaunchConfiguration('paused'), value_type=bool),
+                'lockstep': ParameterValue(LaunchConfiguration('lockstep'), value_type=bool),
+                'clock': ParameterValue(LaunchConfiguration('clock'), value_type=bool),
+                'wait_s': ParameterValue(LaunchConfiguration('wait_s'), value_type=float),
+            },
+        ],
+        on_exit=[Shutdown(reason='the recording is over')],
+    )
+    conversation = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(
+            PathJoinSubstitution([share, 'launch', 'conversation.launch.py'])
+        ),
+        launch_arguments={
+            'namespace': LaunchConfiguration('namespace'),
+            'checkpoint': LaunchConfiguration('checkpoint'),
+            'timing': LaunchConfiguration('timing'),
+            'use_sim_time': LaunchConfiguration('clock'),
+            'face': LaunchConfiguration('face'),
+            'neck': LaunchConfiguration('neck'),
+            'robot': LaunchConfiguration('robot'),
+            # the recording is what is heard, not this room
+            'microphone': 'false',
+            'speaker': 'false',
+        }.items(),
+        condition=IfCondition(LaunchConfiguration('conversation')),
+    )
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(
+                'user', default_value='', description="Wav of the user's voice; empty: silence"
+            ),
+            DeclareLaunchArgument(
+                'agent', default_value='', description="Wav of the robot's voice; empty: silence"
+            ),
+            DeclareLaunchArgument(
+                'bag',
+                default_value='',
+                description='A bag instead of wavs: its folder, or an .mcap or .db3 file',
+            ),
+            DeclareLaunchArgument(
+                'rate', default_value='1.0', description='Recorded seconds a second, with a clock'
+            ),
+            DeclareLaunchArgument(
+                'seek_s', default_value='0.0', description='Where in the recording to begin, in s'
+            ),
+            DeclareLaunchArgument(
+                'paused', default_value='false', description='Begin paused: true or false'
+            ),
+            DeclareLaunchArgument(
+                'lockstep',
+                default_value='false',
+                description='Hold the clock at each planning moment until its plan has come',
+            ),
+            DeclareLaunchArgument(
+                'clock',
+                default_value='true',
+                description='Publish /clock, which all other nodes then go by: true or false',
+            ),
+            DeclareLaunchArgument(
+                'wait_s',
+                default_value='60.0',
+                description='How long to wait for a listener to each voice, in s',
+            ),
+            DeclareLaunchArgument(
+                'conversation',
+                default_value='true',
+                description='Start the conversation node as well: true or false',
+            ),
+            DeclareLaunchArgument(
+                'face',
+                default_value='false',
+                description='With it, serve the face for browsers: true or false',
+            ),
+            DeclareLaunchArgument(
+                'neck',
+                default_value='false',
+                description='With it, move the neck: true or false',
+            ),
+            DeclareLaunchArgument(
+                'robot',
+                default_value='pan_tilt_roll',
+                description='Whose neck: a name of config/robots, or the path of a YAML file',
+            ),
+            DeclareLaunchArgument(
+                'checkpoint',
+                default_value='',
+                description='Weights: path of a .safetensors file; empty: the ones of the package',
+            ),
+            DeclareLaunchArgument(
+                'timing',
+                default_value='anticipate',
+                description='anticipate (plan while the user speaks) or reactive (after it)',
+            ),
+            DeclareLaunchArgument(
+                'namespace',
+                default_value='',
+                description='Put before the names of the nodes and of their topics',
+            ),
+            conversation,
+            replay,
+        ]
+    )
