@@ -38,7 +38,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 if [ "$(uname -sm)" != 'Linux x86_64' ]; then
   echo "expected Linux on x86-64, for which ROS wheels exist, got $(uname -sm); source this machine's ROS" \
-    "installation and run 'colcon build' (README, \"On a robot\")" >&2
+    "installation and run 'colcon build' (README, \"On your robot\")" >&2
   exit 1
 fi
 if ! "$python" -c 'import sys; exit(not (3, 10) <= sys.version_info < (3, 14))'; then
