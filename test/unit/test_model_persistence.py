@@ -77,15 +77,21 @@ def _autoregressive(n_frames, coefficient, seed):
     return x
 
 
+def _fade(n_lags):
+    return 0.5 * (1 + np.cos(np.pi * np.arange(n_lags) / n_lags))
+
+
 def test_the_fit_of_an_autoregressive_process_is_its_formula():
     motions = [(_autoregressive(20000, 0.9, seed), np.array([True])) for seed in range(2)]
 
     table = fit_persistence(motions, 3)[:, :, 0]
 
-    powers = 0.9 ** np.arange(1, 4)
-    np.testing.assert_allclose(table[0], powers, atol=0.02)
+    power = 0.9 ** np.arange(1, 4)
+    a = _fade(3) * power
+    np.testing.assert_allclose(table[0], a, atol=0.02)
     np.testing.assert_allclose(table[1], 0.0, atol=0.02)
-    np.testing.assert_allclose(table[2], np.sqrt(1 - powers**2), atol=0.02)
+    # of x(t+n) - a x(t), where x has variance 1 and correlation `power`
+    np.testing.assert_allclose(table[2], np.sqrt(1 + a**2 - 2 * a * power), atol=0.02)
 
 
 def test_a_swing_is_foretold_by_pose_and_velocity_together():
@@ -97,9 +103,11 @@ def test_a_swing_is_foretold_by_pose_and_velocity_together():
     # x(t+n) = a x(t) + b (x(t) - x(t-1)), from the identity of sines
     lag = np.arange(1, 5) * 0.1
     b = np.sin(lag) / np.sin(0.1)
-    np.testing.assert_allclose(by_velocity, b, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(by_pose, np.cos(lag) + b * (np.cos(0.1) - 1), rtol=1e-3)
-    np.testing.assert_allclose(spread, 0.05)
+    a = np.cos(lag) + b * (np.cos(0.1) - 1)
+    np.testing.assert_allclose(by_velocity, _fade(4) * b, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(by_pose, _fade(4) * a, rtol=1e-3)
+    # What is foretold is exact; the rest is what has faded of a swing of variance 1.
+    np.testing.assert_allclose(spread, np.maximum(1 - _fade(4), 0.05), rtol=1e-3)
 
 
 def test_noise_on_what_is_shown_counts_as_in_a_fit_of_noisy_inputs():
@@ -122,7 +130,7 @@ def test_channels_and_clips_without_data_foretell_nothing():
 
     table = fit_persistence([(x, np.array([True, False])), short], 2)
 
-    np.testing.assert_allclose(table[0, :, 0], [0.9, 0.81], atol=0.05)
+    np.testing.assert_allclose(table[0, :, 0], [0.9, 0.5 * 0.81], atol=0.05)
     np.testing.assert_array_equal(table[:, :, 1], [[0, 0], [0, 0], [1, 1]])
 
 

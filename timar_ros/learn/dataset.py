@@ -150,20 +150,29 @@ def motion_statistics(clips: list[Clip], space: MotionSpace) -> tuple[np.ndarray
 
 
 def measure_persistence(
-    clips: list[Clip], mean: np.ndarray, deviation: np.ndarray, n_lags: int, noise: float
+    clips: list[Clip],
+    space: MotionSpace,
+    statistics: tuple[np.ndarray, np.ndarray],
+    n_lags: int,
+    noise: float,
 ) -> np.ndarray:
     """
-    Measure over all agents how far what is shown foretells what follows.
+    Measure over all agents how far the neck that is shown foretells the neck that follows.
+
+    The face has no persistence: lips follow the voice, whatever they did before.
 
     Args:
         clips: from `open_clips`.
-        mean: `[M]`, from `motion_statistics`.
-        deviation: `[M]`, likewise.
+        space: of their motion.
+        statistics: mean and deviation `[M]`, from `motion_statistics`.
         n_lags: frames ahead.
         noise: that training adds to what is shown, in deviations.
 
     Returns:
         float32 `[3, n_lags, M]`, see `model.persistence.fit_persistence`.
     """
-    motions = [((clip.agent_motion - mean) / deviation, clip.is_valid) for clip in clips]
+    mean, deviation = statistics
+    is_neck = np.zeros(len(space.names), bool)
+    is_neck[space.neck] = True
+    motions = [((clip.agent_motion - mean) / deviation, clip.is_valid & is_neck) for clip in clips]
     return fit_persistence(motions, n_lags, noise)

@@ -346,11 +346,11 @@ def main(arguments: list[str] | None = None) -> None:
     if options.held_out is not None:
         n_windows = _HELD_OUT_BATCHES * train.batch_size
         held_out = _make_windows(options.held_out, config, train, n_windows)
-    statistics = motion_statistics(windows.clips, get_space(config.motion_space))
+    space = get_space(config.motion_space)
+    statistics = motion_statistics(windows.clips, space)
     if config.persistence:
-        statistics += (
-            measure_persistence(windows.clips, *statistics, config.persistence, run.shown_noise),
-        )
+        lags, noise = config.persistence, run.shown_noise
+        statistics += (measure_persistence(windows.clips, space, statistics, lags, noise),)
     fit(Training(run, windows, statistics, initial, options.device), options.out, held_out)
 
 

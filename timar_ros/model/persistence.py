@@ -109,7 +109,10 @@ def fit_persistence(
     motions: list[tuple[np.ndarray, np.ndarray]], n_lags: int, noise: float = 0.0
 ) -> np.ndarray:
     """
-    Measure how far a frame's pose and velocity foretell the frames after it.
+    Measure how far a frame's pose and velocity foretell the frames after it, less and less.
+
+    What is foretold fades out over the lags: drawn motion that hung on its own past for longer
+    would drift, since what is shown becomes the past of the next draft.
 
     Args:
         motions: for each clip its motion `[F, M]` in deviations of each channel, mean removed,
@@ -118,9 +121,10 @@ def fit_persistence(
         noise: deviation of noise that training adds to what is shown, in the same unit.
 
     Returns:
-        float32 `[3, n_lags, M]`: least squares x(t + lag) = a x(t) + b (x(t) - x(t-1)), each
-        channel alone, and the deviation of what is left, at least 0.05. A channel that no clip
-        holds is not foretold: 0, 0, 1.
+        float32 `[3, n_lags, M]`: fade · (a, b) of least squares x(t + lag) = a x(t) + b (x(t) -
+        x(t-1)), each channel alone, with fade = (1 + cos(π (lag - 1) / n_lags)) / 2; and the
+        deviation of what is left, at least 0.05. A channel that no clip holds is not foretold:
+        0, 0, 1.
     """
     M = motions[0][0].shape[1]
     table = np.zeros((3, n_lags, M))
@@ -146,8 +150,11 @@ def fit_persistence(
         left = (moments[:, :, held] / count + extra[:, :, None]).transpose(2, 0, 1)
         left = left + 1e-9 * np.eye(2)
         right = (products[:, held] / count).T
-        weights = np.linalg.solve(left, right[..., None])[..., 0]  # [held, 2]
-        explained = (weights * right).sum(1)
+        fade = 0.5 * (1 + np.cos(np.pi * (lag - 1) / n_lags))
+        weights = fade * np.linalg.solve(left, right[..., None])[..., 0]  # [held, 2]
+        explained = 2 * (weights * right).sum(1) - np.einsum(
+            'hi,hij,hj->h', weights, left, weights
+        )
         rest = np.maximum(power[held] / count - explained, _SMALLEST_SPREAD**2)
         table[:2, lag - 1, held] = weights.T
         table[2, lag - 1, held] = np.sqrt(rest)
