@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from timar_ros.config import load_yaml
-from timar_ros.learn import train as training
+from timar_ros.learn import train, training
 from timar_ros.model.checkpoint import load_checkpoint, read_config
 from timar_ros.model.turn import MODALITIES, slots
 from timar_ros.motion import get_space
@@ -79,12 +79,12 @@ def _weights(trained):
 
 def test_a_resumed_run_has_the_weights_of_one_that_was_not_interrupted(tmp_path):
     whole = _make_training()
-    training.fit(whole, tmp_path / 'whole')
+    train.fit(whole, tmp_path / 'whole')
     first = _make_training(steps=2)
-    training.fit(first, tmp_path / 'parts')
+    train.fit(first, tmp_path / 'parts')
 
     resumed = _make_training()
-    training.fit(resumed, tmp_path / 'parts')
+    train.fit(resumed, tmp_path / 'parts')
 
     assert resumed.step == 4
     for ours, theirs in zip(_weights(resumed), _weights(whole), strict=True):
@@ -103,16 +103,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
 
 
 def test_a_run_of_another_configuration_is_not_continued(tmp_path):
-    training.fit(_make_training(steps=2), tmp_path)
+    train.fit(_make_training(steps=2), tmp_path)
 
     with pytest.raises(ValueError, match='same configuration, but train changed'):
-        training.fit(_make_training(learning_rate=0.5), tmp_path)
+        train.fit(_make_training(learning_rate=0.5), tmp_path)
 
 
 def test_what_is_trained_is_what_the_nodes_load(tmp_path):
     trained = _make_training()
 
-    training.fit(trained, tmp_path)
+    train.fit(trained, tmp_path)
 
     model = load_checkpoint(tmp_path / 'model.safetensors')
     assert read_config(tmp_path / 'model.safetensors') == trained.run.model_config()
@@ -123,7 +123,7 @@ def test_what_is_trained_is_what_the_nodes_load(tmp_path):
 
 
 def test_the_curve_holds_a_line_for_each_checkpoint(tmp_path):
-    training.fit(_make_training(), tmp_path, held_out=_Speech(seed=1))
+    train.fit(_make_training(), tmp_path, held_out=_Speech(seed=1))
 
     lines = [json.loads(line) for line in (tmp_path / 'curve.jsonl').read_text().splitlines()]
     assert [line['step'] for line in lines] == [2, 4]

@@ -73,6 +73,39 @@ def _discretised_nll(x, mean, log_sigma) -> torch.Tensor:
     return -torch.log(probability.clamp(min=1e-12))
 
 
+def draw_diffusion(
+    generator: torch.Generator | list[torch.Generator] | None,
+    rows: torch.Tensor,
+    repeat: int,
+    shape: tuple[int, int, int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Draw the diffusion steps and the noise of some frames, each of them `repeat` times.
+
+    Args:
+        generator: on the device of `rows`; or one for each window, on the CPU: then a window's
+            are the same in whatever batch it is.
+        rows: int64 `[r]`, the frames wanted, counted over all windows.
+        repeat: how often each is diffused.
+        shape: windows, frames a window, channels.
+
+    Returns:
+        steps int64 `[repeat · r]` of 0..999 and noise `[repeat · r, M]`.
+    """
+    _, n_frames, n_channels = shape
+    if not isinstance(generator, list):
+        n = repeat * len(rows)
+        timestep = torch.randint(N_STEPS, (n,), generator=generator, device=rows.device)
+        noise = torch.randn((n, n_channels), generator=generator, device=rows.device)
+        return timestep, noise
+    steps = [torch.randint(N_STEPS, (repeat, n_frames), generator=own) for own in generator]
+    noises = [torch.randn((repeat, n_frames, n_channels), generator=own) for own in generator]
+    wanted = rows.cpu()
+    timestep = torch.cat(steps, 1)[:, wanted].flatten()
+    noise = torch.cat(noises, 1)[:, wanted].flatten(0, 1)
+    return timestep.to(rows.device), noise.to(rows.device)
+
+
 class DiffusionHead(nn.Module):
     """
     Draw motion frames given the transformer's output, and learn to.

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from timar_ros.config import SamplingConfig, TimarConfig
 from timar_ros.model.attention import NORM_EPS, Block, TurnCache
-from timar_ros.model.diffusion import N_STEPS, DiffusionHead
+from timar_ros.model.diffusion import DiffusionHead, draw_diffusion
 from timar_ros.model.persistence import Persistence, foretell, last_shown, no_persistence
 from timar_ros.model.speech import LogMelSpeech, Wav2Vec2Speech
 from timar_ros.model.style import Style
@@ -233,7 +233,7 @@ class TIMAR(nn.Module):
     def loss(
         self,
         turns: Turn,
-        generator: torch.Generator | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         channel_mask: torch.Tensor | None = None,
         repeat: int = 4,
         weight: torch.Tensor | None = None,
@@ -243,7 +243,8 @@ class TIMAR(nn.Module):
 
         Args:
             turns: with the N axis; `is_shown` says which agent frames the model sees.
-            generator: draws diffusion steps and noise.
+            generator: draws diffusion steps and noise; a list of one for each window, on the CPU,
+                draws the same for a window in whatever batch it is.
             channel_mask: bool `[B, M]`, True = the clip has this channel.
             repeat: how often each frame is diffused.
             weight: `[B, N, T]`, of each frame in the mean; 0 = not learned. None = 1.
@@ -271,9 +272,7 @@ class TIMAR(nn.Module):
         else:
             valid = channel_mask[:, None].expand(B, N * T, M).flatten(0, 1)[rows].repeat(repeat, 1)
             target = torch.where(valid, target, 0.0)
-        R = len(target)
-        timestep = torch.randint(N_STEPS, (R,), generator=generator, device=target.device)
-        noise = torch.randn(target.shape, generator=generator, device=target.device)
+        timestep, noise = draw_diffusion(generator, rows, repeat, (B, N * T, M))
         parts = self.diffloss.loss(target, context, timestep, noise, valid)
         share = weight.flatten()[rows].repeat(repeat)
         share = share / share.sum()

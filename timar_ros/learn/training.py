@@ -1,0 +1,267 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The training of a model, step by step, without files or commands.
+
+Every step is a function of (weights, seed, step): windows, masks and noise are drawn anew from
+them, each window's by its number, so that neither an interruption nor the number of processes
+changes what is learned. Published recipe: TIMAR.md §6, without the aliasing of windows.
+"""
+
+import copy
+import dataclasses
+import math
+import pathlib
+
+import numpy as np
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+from timar_ros.config import PRESETS, TimarConfig, TrainConfig, from_dict, to_dict
+from timar_ros.learn.dataset import Windows
+from timar_ros.learn.masking import draw_mask_ratio, mask_windows
+from timar_ros.learn.processes import Processes
+from timar_ros.model.timar import TIMAR
+from timar_ros.model.turn import MODALITIES, slots
+
+_BETAS = (0.9, 0.95)
+_PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
+HELD_OUT_BATCHES = 8
+_STATISTICS = ('motion_mean', 'motion_std', 'motion_persistence')
+_FROZEN = 'speech.net.'  # the wav2vec2 encoder, which is never trained
+# Of the code that tokens of one frame share at the start: period of its slowest wave, and size
+# beside embeddings of 0.02 and tokens of about 1.
+_LONGEST_WAVE_FRAMES = 100.0
+_CODE_SIZE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """
+    One training run: which model, which recipe.
+
+    Attributes:
+        preset: of `timar_ros.config.PRESETS`.
+        model: fields of TimarConfig that differ from the preset.
+        train: fields of TrainConfig that differ from the published recipe.
+        shown_noise: noise on frames that the model is shown, in standard deviations of each
+            channel.
+        precision: of the forward and backward pass; weights and optimiser stay float32.
+        head_first: steps in which only the diffusion head learns. Its variance is so wrong at
+            first that its gradient, fifty times that of the motion, would wreck the transformer.
+        cooldown: last steps, over which the learning rate falls to nothing; prolong a run before.
+    """
+
+    preset: str = 'mini'
+    model: dict = dataclasses.field(default_factory=dict)
+    train: dict = dataclasses.field(default_factory=dict)
+    shown_noise: float = 0.0
+    head_first: int = 0
+    cooldown: int = 0
+    precision: str = 'float32'
+
+    def __post_init__(self):
+        for name, known in (('preset', PRESETS), ('precision', _PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f'{name} must be one of {", ".join(known)}, got {getattr(self, name)!r}'
+                )
+
+    def model_config(self, source: str = 'model') -> TimarConfig:
+        """Return the preset with its differences."""
+        return from_dict(TimarConfig, to_dict(PRESETS[self.preset]) | self.model, source)
+
+    def train_config(self, source: str = 'train') -> TrainConfig:
+        """Return the recipe."""
+        return from_dict(TrainConfig, self.train, source)
+
+
+class Training:
+    """
+    A model being trained: its weights, their running mean, the optimiser and the step.
+
+    Args:
+        run: model and recipe.
+        windows: what to train on; window `step * batch_size + i` is in the batch of `step`.
+        statistics: mean and deviation `[M]` of the motion, and its persistence where the model
+            has it (`dataset.measure_persistence`).
+        initial: weights to begin from, of the same configuration; None = fresh ones.
+        device: torch device or its name.
+        processes: that share each batch.
+    """
+
+    def __init__(
+        self,
+        run: RunConfig,
+        windows: Windows,
+        statistics: tuple[np.ndarray, ...],
+        initial: TIMAR | None = None,
+        device: str = 'cpu',
+        processes: Processes | None = None,
+    ):
+        self.run, self.windows, self.step = run, windows, 0
+        self.processes = processes or Processes()
+        self.train = run.train_config()
+        torch.manual_seed(self.train.seed)  # modules draw their first weights from the global one
+        if initial is None:
+            self.model = TIMAR(run.model_config()).initialise()
+            if self.model.config.positions == 'turn':
+                align_positions(self.model)
+            for name, values in zip(_STATISTICS, statistics, strict=False):
+                self.model.get_buffer(name).copy_(torch.from_numpy(values))
+        else:
+            self.model = copy.deepcopy(initial).float()
+        self.model.to(device).train()
+        self.mean_model = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self.optimizer = make_optimizer(self.model, self.train)
+
+    def advance(self) -> dict[str, float]:
+        """Take one optimiser step; return the loss, its parts and the gradient's norm."""
+        train = self.train
+        for group in self.optimizer.param_groups:
+            group['lr'] = train.learning_rate * self._ramp()
+        for name, parameter in self.model.named_parameters():
+            if not name.startswith(_FROZEN):
+                is_head = name.startswith('diffloss.')
+                parameter.requires_grad_(is_head or self.step >= self.run.head_first)
+        first = self.step * train.batch_size
+        loss, parts = self._loss(self.model, self.windows, first, (train.seed, 1, self.step))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._average_gradients()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        self._update_mean()
+        return {name: float(value) for name, value in parts.items()} | {'gradient': float(norm)}
+
+    @torch.no_grad()
+    def evaluate(self, windows: Windows) -> float:
+        """Return the mean loss of the mean weights; masks and noise are the same at every call."""
+        losses = []
+        for k in range(HELD_OUT_BATCHES):
+            first = k * self.train.batch_size
+            _, parts = self._loss(self.mean_model, windows, first, (0, 2, k))
+            losses.append(float(parts['loss']))
+        return float(np.mean(losses))
+
+    def save(self, path: pathlib.Path) -> None:
+        """Write everything that the next step depends on; never leaves half a file."""
+        content = {
+            'run': to_dict(self.run),
+            'step': self.step,
+            'model': self.model.state_dict(),
+            'mean_model': self.mean_model.state_dict(),
+            'optimizer': self.optimizer.state_dict(),
+        }
+        partial = path.with_name(path.name + '.partial')
+        torch.save(content, partial)
+        partial.replace(path)
+
+    def load(self, path: pathlib.Path) -> None:
+        """
+        Go on where `save` left off.
+
+        Raises:
+            ValueError: the file belongs to a run of another configuration.
+        """
+        content = torch.load(path, map_location=self.model.device, weights_only=True)
+        # A run may be prolonged; whatever else differs would make it another run.
+        ours, theirs = (_without_steps(x) for x in (to_dict(self.run), content['run']))
+        if ours != theirs:
+            different = [name for name in ours if ours[name] != theirs.get(name)]
+            raise ValueError(
+                f'{path}: expected a run with the same configuration, but {", ".join(different)} '
+                'changed; choose another --out, or start from its weights with --init'
+            )
+        self.model.load_state_dict(content['model'])
+        self.mean_model.load_state_dict(content['mean_model'])
+        self.optimizer.load_state_dict(content['optimizer'])
+        self.step = content['step']
+
+    def _ramp(self) -> float:
+        rising = (self.step + 1) / max(self.train.warmup_steps, 1)
+        falling = (self.train.steps - self.step) / max(self.run.cooldown, 1)
+        return min(1.0, rising, falling)
+
+    def _loss(self, model: TIMAR, windows: Windows, first: int, key: tuple[int, ...]):
+        """Return this process's part of the loss of a batch, and its parts over all of them."""
+        mine = self.processes.share(first, self.train.batch_size)
+        batch = torch.utils.data.default_collate([windows[i] for i in mine])
+        noise = self.run.shown_noise * model.motion_std.cpu() if self.run.shown_noise else None
+        ratio = draw_mask_ratio(self.train, np.random.default_rng(key))
+        rngs = [np.random.default_rng((*key, i - first)) for i in mine]
+        turns, weight = mask_windows(batch, model.config, self.train, rngs, ratio, noise)
+        generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]
+        precision = _PRECISIONS[self.run.precision]
+        with torch.autocast(model.device.type, precision, precision != torch.float32):
+            loss, parts = model.loss(
+                turns.to(model.device),
+                generators,
+                batch['channel_mask'].to(model.device),
+                self.train.diffusion_repeat,
+                weight.to(model.device),
+            )
+        # The mean of all frames is not the mean of the processes' means: some have more to learn.
+        mine, everyone = ((weight * ~turns.is_shown).sum().to(model.device) for _ in range(2))
+        self.processes.average([everyone])
+        share = mine / everyone
+        parts = {name: value * share for name, value in parts.items()}
+        self.processes.average(list(parts.values()))
+        return loss * share, parts
+
+    def _average_gradients(self) -> None:
+        if self.processes.n == 1:
+            return
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        for parameter in learning:
+            if parameter.grad is None:  # nobody here had a use for it, others may
+                parameter.grad = torch.zeros_like(parameter)
+        self.processes.average([parameter.grad for parameter in learning])
+
+    @torch.no_grad()
+    def _update_mean(self) -> None:
+        # A short run would otherwise keep its first, random weights in the mean.
+        decay = min(self.train.ema, (1 + self.step) / (10 + self.step))
+        mean, new = (list(model.parameters()) for model in (self.mean_model, self.model))
+        torch._foreach_lerp_(mean, new, 1 - decay)
+
+
+def make_optimizer(model: TIMAR, train: TrainConfig) -> torch.optim.AdamW:
+    """
+    Make AdamW without decay on biases, norms and the diffusion head; frozen weights stay out.
+
+    Source: TIMAR.md §6; MAR's parameter groups.
+    """
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        if name.startswith(_FROZEN):
+            continue
+        is_plain = parameter.dim() == 1 or name.endswith('bias') or name.startswith('diffloss.')
+        (plain if is_plain else decayed).append(parameter)
+    groups = [
+        {'params': decayed, 'weight_decay': train.weight_decay},
+        {'params': plain, 'weight_decay': 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=train.learning_rate, betas=_BETAS, fused=True)
+
+
+@torch.no_grad()
+def align_positions(model: TIMAR) -> None:
+    """
+    Give the tokens of one frame a common code, whatever their modality.
+
+    Which sound belongs to which frame is then there from the start, instead of being found among
+    110 x 110 pairs of slots; it shortens the first phase of training.
+    """
+    T, D = model.config.frames_per_turn, model.config.width
+    frequency = torch.exp(-math.log(_LONGEST_WAVE_FRAMES) * torch.arange(D // 2) / (D // 2))
+    angle = torch.arange(T)[:, None] * frequency  # [T, D/2]
+    code = torch.cat([angle.sin(), angle.cos()], -1) * _CODE_SIZE
+    for modality in MODALITIES:
+        model.encoder_pos_embed_learned[0, slots(modality, T)] += F.pad(code, (0, D % 2))
+
+
+def _without_steps(run: dict) -> dict:
+    return run | {'train': {k: v for k, v in run['train'].items() if k != 'steps'}}
