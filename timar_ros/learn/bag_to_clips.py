@@ -1,0 +1,174 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A recorded conversation to clips that can be trained on: `... learn.bag_to_clips BAG OUT`.
+
+The agent is the person whose head is to be learned: both voices must be in the bag, and that
+person's head (HeadMotion, from a tracker or a robot). Knows how a recording is cut where the head
+was not seen; what a bag holds and when is `bag_recording.py`'s business.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+
+import numpy as np
+import scipy.io.wavfile
+
+from timar_ros.learn.bag_recording import read_bag
+from timar_ros.motion import SPACES, MotionSpace, get_space
+from timar_ros.stream.bag_topics import Topics
+from timar_ros.stream.resample import SAMPLE_RATE_HZ
+
+_FPS = 25
+_SECOND_NS = 1_000_000_000
+_LEAD_NS = 400_000_000  # of no consequence here: a voice counts when it sounds
+# As in the node: a tracker that drops a few frames is bridged, one that lost the face is not.
+_MAX_HOLE_NS = 250_000_000
+_SHORTEST_S = 5.0  # a training window of the shipped weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """
+    One head of a recording.
+
+    Attributes:
+        stamp_ns: int64 `[F]`, rising.
+        motion: float32 `[F, M]`.
+    """
+
+    stamp_ns: np.ndarray
+    motion: np.ndarray
+
+
+def seen_spans(stamp_ns: np.ndarray) -> list[tuple[int, int]]:
+    """Return begin and end, ns, of the times in which a head was seen without a long hole."""
+    if len(stamp_ns) < 2:
+        return []
+    ends = np.flatnonzero(np.diff(stamp_ns) > _MAX_HOLE_NS)
+    firsts, lasts = np.append(0, ends + 1), np.append(ends, len(stamp_ns) - 1)
+    return [(int(stamp_ns[a]), int(stamp_ns[b])) for a, b in zip(firsts, lasts, strict=True)]
+
+
+def moving_channels(space: MotionSpace, motion: np.ndarray) -> np.ndarray:
+    """
+    Say which channels a head track holds, bool `[M]`.
+
+    Neck and jaw always; of the expression what is anywhere off its rest, for a message without
+    an expression, or with one of another space, leaves it there.
+    """
+    holds = (motion != space.neutral).any(0)
+    holds[space.neck] = True
+    holds[space.jaw if space.jaw is not None else space.index('jawOpen')] = True
+    return holds
+
+
+def write_clips(
+    path: pathlib.Path, out: pathlib.Path, space: MotionSpace, topics: Topics, agent_motion: str
+) -> list[str]:
+    """
+    Write the clips of a bag, `<bag>_<n>_{user,agent}.{wav,npz}` (`learn/clips.py`).
+
+    Args:
+        path: of the bag.
+        out: folder.
+        space: that the heads are written in.
+        topics: where the voices and the user's head are.
+        agent_motion: topic of the agent's head.
+
+    Returns:
+        what was written and what not, a sentence each.
+
+    Raises:
+        FileNotFoundError: there is no bag.
+        ValueError: it lacks a voice or the agent's head, or nothing of it is long enough.
+    """
+    recording = read_bag(path, space, _LEAD_NS, topics)
+    other = read_bag(path, space, _LEAD_NS, dataclasses.replace(topics, user_motion=agent_motion))
+    for voice in ('user', 'agent'):
+        if voice not in recording.voices:
+            raise ValueError(
+                f'{path}: expected two voices, got no {voice}/audio; a clip needs both people, '
+                'the one who is silent too (name topics with --user-topic, --agent-topic)'
+            )
+    if other.user_motion is None:
+        raise ValueError(
+            f'{path}: expected the head of the agent on {agent_motion} (timar_ros/HeadMotion), '
+            'got none; it is what is to be learned: record it, or name it with '
+            '--agent-motion-topic'
+        )
+    agent, user = Track(*other.user_motion), None
+    if recording.user_motion is not None:
+        user = Track(*recording.user_motion)
+    told = list(recording.notes)
+    end_ns = recording.begin_ns + round(recording.length_s * _SECOND_NS)
+    spans = [
+        (max(begin, recording.begin_ns), min(end, end_ns))
+        for begin, end in seen_spans(agent.stamp_ns)
+    ]
+    long = [span for span in spans if span[1] - span[0] >= _SHORTEST_S * _SECOND_NS]
+    if not long:
+        raise ValueError(
+            f'{path}: expected the head of the agent for {_SHORTEST_S:g} s without a hole of '
+            f'{_MAX_HOLE_NS // 1_000_000} ms while there is sound, got '
+            f'{max((max(end - begin, 0) for begin, end in spans), default=0) / 1e9:.1f} s'
+        )
+    if len(long) < len(spans):
+        told.append(f'{len(spans) - len(long)} parts shorter than {_SHORTEST_S:g} s left out')
+    out.mkdir(parents=True, exist_ok=True)
+    for n, (begin_ns, last_ns) in enumerate(long):
+        stem = out / f'{path.stem}_{n:02d}'
+        n_frames = (last_ns - begin_ns) * _FPS // _SECOND_NS + 1
+        for name, voice in recording.voices.items():
+            first = (begin_ns - recording.begin_ns) * SAMPLE_RATE_HZ // _SECOND_NS
+            samples = voice.samples[first : first + n_frames * SAMPLE_RATE_HZ // _FPS]
+            file = stem.with_name(f'{stem.name}_{name}.wav')
+            scipy.io.wavfile.write(file, SAMPLE_RATE_HZ, samples)
+        grid_ns = begin_ns + np.arange(n_frames) * _SECOND_NS // _FPS
+        _write_head(stem.with_name(f'{stem.name}_agent.npz'), space, agent, grid_ns)
+        told.append(f'{stem.name}: {n_frames / _FPS:.1f} s')
+        if user is None:
+            continue
+        if any(a <= begin_ns and b >= last_ns for a, b in seen_spans(user.stamp_ns)):
+            _write_head(stem.with_name(f'{stem.name}_user.npz'), space, user, grid_ns)
+        else:
+            told.append(f"{stem.name}: the user's head was not seen throughout, left out")
+    return told
+
+
+def _write_head(path: pathlib.Path, space: MotionSpace, head: Track, grid_ns: np.ndarray) -> None:
+    holds = moving_channels(space, head.motion)
+    at_s, grid_s = ((ns - grid_ns[0]) / _SECOND_NS for ns in (head.stamp_ns, grid_ns))
+    columns = [np.interp(grid_s, at_s, head.motion[:, i]) for i in np.flatnonzero(holds)]
+    names = np.array(space.names)[holds]
+    np.savez(path, motion=np.stack(columns, 1).astype(np.float32), names=names, fps=float(_FPS))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command."""
+    topics = Topics()
+    parser = argparse.ArgumentParser(
+        prog='python -m timar_ros.learn.bag_to_clips',
+        description='Turn a bag of a conversation into clips for python -m timar_ros.learn.train.',
+    )
+    parser.add_argument('bag', type=pathlib.Path, help='folder, .mcap or .db3')
+    parser.add_argument('out', type=pathlib.Path, help='folder of clips')
+    parser.add_argument('--space', default='arkit55', choices=sorted(SPACES), help='%(default)s')
+    parser.add_argument('--user-topic', default=topics.user_audio, help='%(default)s')
+    parser.add_argument('--agent-topic', default=topics.agent_audio, help='%(default)s')
+    parser.add_argument('--user-motion-topic', default=topics.user_motion, help='%(default)s')
+    parser.add_argument('--agent-motion-topic', default='agent/motion', help='%(default)s')
+    options = parser.parse_args(arguments)
+    read = Topics(options.user_topic, options.agent_topic, options.user_motion_topic)
+    space = get_space(options.space)
+    for line in write_clips(options.bag, options.out, space, read, options.agent_motion_topic):
+        print(line)
+
+
+if __name__ == '__main__':
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as problem:
+        sys.exit(f'bag_to_clips: {problem}')
