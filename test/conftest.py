@@ -56,7 +56,9 @@ def _make_model(
     config: TimarConfig | None = None, seed: int = 0, is_stub: bool = True, **changes
 ) -> TIMAR:
     """Return a model none of whose weights is zero, so that nothing hides behind a zero."""
-    model = TIMAR(config or _make_config(**changes))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # convolutions and norms draw their own first weights from it
+        model = TIMAR(config or _make_config(**changes))
     if is_stub:
         model.speech = StubSpeech(model.config)
     rng = torch.Generator().manual_seed(seed)

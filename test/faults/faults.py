@@ -45,7 +45,7 @@ class Fault:
     is_stalled: Callable[[float], bool] = lambda seconds: False
     is_late: Callable[[float], bool] = lambda seconds: False
     step_deg: float = 0.5
-    off_deg: float = 0.1
+    off_deg: float = 0.3
 
 
 def _change(event: Event, arrival_ns: int | None = None, **fields) -> Event:
@@ -210,7 +210,7 @@ def silences(duration_s: float) -> tuple[Fault, ...]:
     """Return nobody saying anything for so long, with silent packets and with none at all."""
     text = f'{duration_s / 60:g} min' if duration_s >= 60 else f'{duration_s:g} s'
     # How loud the voices are is learned anew after long silence, over seconds (`level`).
-    options = {'duration_s': duration_s, 'off_deg': 0.5}
+    options = {'duration_s': duration_s, 'off_deg': 1.0}
     return (
         Fault(f'{text} of silence, both voices', _mute, **options),
         Fault(

@@ -303,8 +303,8 @@ class NodeFault:
     name: str
     happen: Callable[[Scene], tuple[float, int]]
     tells: tuple[str, ...]
-    step_deg: float = 4.0
-    off_deg: float = 0.2
+    step_deg: float = 5.0
+    off_deg: float = 0.3
 
 
 # From a head at rest, a blend of three frames takes it 0.38 of the way to its 28.6 degrees in one.

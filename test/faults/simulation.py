@@ -55,9 +55,10 @@ def tiny_model() -> TIMAR:
         'frames_per_turn': 25,
         'max_turns': 4,
         'n_layers': 1,
+        'persistence': 0,  # motion would remember where the head was, turn after turn
     }
     model = conftest._make_model(is_stub=False, **changes)
-    model.motion_std[model.space.neck] *= 0.02
+    model.motion_std[model.space.neck] *= 0.014
     model.motion_mean[model.space.neck] = torch.tensor([0.5, 0.0, 0.0])
     return model
 
