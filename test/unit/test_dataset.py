@@ -276,3 +276,94 @@ def test_clips_shorter_than_a_window_are_named(tmp_path):
     assert Windows(clips, _CONFIG, 3, 1, seed=0).too_short == ['short_agent']
     with pytest.raises(ValueError, match=r'at least 30 turns \(300 frames\), the longest has 100'):
         Windows(clips, _CONFIG, 30, 1, seed=0)
+
+
+def _rewrite(path, **changes):
+    with np.load(path) as arrays:
+        content = {**arrays, **changes}
+    np.savez(path, **content)
+
+
+def test_how_a_clip_is_meant_comes_with_each_turn(tmp_path):
+    _write_pair(tmp_path)
+    style = np.zeros((100, 7), np.float32)
+    style[10:20, 0], style[:, 6] = 1.0, -0.5  # happy for the second turn
+    _rewrite(tmp_path / 'talk_agent.npz', style=style, persona='bo')
+    clips, _ = clip_files.open_clips(tmp_path, _ARKIT)
+    config = dataclasses.replace(_CONFIG, style=True, personas=('ann', 'bo'))
+
+    window = Windows(clips, config, 3, 1, seed=0).cut(0, first_frame=5)
+
+    np.testing.assert_allclose(window['style'][:, 0], 1.0)
+    np.testing.assert_allclose(window['style'][:, 1], [0.5, 0.5, 0.0])
+    np.testing.assert_allclose(window['style'][:, 7], -0.5)
+    assert window['persona'].tolist() == [2, 2, 2]
+
+
+def test_a_clip_that_does_not_say_how_it_is_meant_says_nothing(tmp_path):
+    _write_pair(tmp_path)
+    clips, _ = clip_files.open_clips(tmp_path, _ARKIT)
+    config = dataclasses.replace(_CONFIG, style=True, personas=('ann',))
+
+    window = Windows(clips, config, 3, 1, seed=0)[0]
+
+    assert not window['style'].any() and not window['persona'].any()
+
+
+def test_styles_follow_motion_of_another_rate(tmp_path):
+    _write_pair(tmp_path, fps=50)
+    style = np.zeros((200, 7), np.float32)
+    style[100:, 1] = 1.0  # from 2 s on
+
+    _rewrite(tmp_path / 'talk_agent.npz', style=style)
+
+    (clip,), _ = clip_files.open_clips(tmp_path, _ARKIT)
+    np.testing.assert_array_equal(clip.style[:, 1], np.arange(100) >= 50)
+
+
+@pytest.mark.parametrize(
+    ('style', 'message'),
+    [
+        (np.zeros((100, 6)), r'expected style \[100, 7\] .* got \[100, 6\]'),
+        (np.zeros((40, 7)), r'expected style \[100, 7\] .* got \[40, 7\]'),
+        (np.full((100, 7), 1.5), 'expected emotions of 0 to 1'),
+        (np.full((100, 7), np.nan), 'expected emotions of 0 to 1'),
+        (np.full((100, 7), -0.5), 'expected emotions of 0 to 1'),
+    ],
+)
+def test_a_style_that_is_wrong_is_refused_by_the_name_of_its_file(tmp_path, style, message):
+    _write_pair(tmp_path)
+    _rewrite(tmp_path / 'talk_agent.npz', style=style)
+
+    with pytest.raises(ValueError, match=f'talk_agent.npz: {message}'):
+        clip_files.open_clips(tmp_path, _ARKIT)
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\x03\x04 cut off', b'no archive at all'])
+def test_a_motion_file_that_cannot_be_read_is_refused_by_its_name(tmp_path, content):
+    (tmp_path / 'x_agent.npz').write_bytes(content)
+
+    with pytest.raises(ValueError, match='x_agent.npz: expected an npz of plain arrays'):
+        clip_files.read_motion(tmp_path / 'x_agent.npz', _ARKIT)
+
+
+def test_a_clip_with_one_speaker_is_left_out_by_name(tmp_path):
+    _write_pair(tmp_path, 'both')
+    _write_pair(tmp_path, 'alone')
+    (tmp_path / 'alone_user.wav').unlink()
+
+    clips, refused = clip_files.open_clips(tmp_path, _ARKIT)
+
+    assert [clip.name for clip in clips] == ['both_agent']
+    assert 'alone_user.wav; each clip needs the wav of both people' in refused['alone_agent']
+
+
+def test_nan_in_motion_is_found_by_file_and_frame(tmp_path):
+    _write_pair(tmp_path)
+    with np.load(tmp_path / 'talk_agent.npz') as arrays:
+        motion = arrays['motion'].copy()
+    motion[37, 1] = np.nan
+    _rewrite(tmp_path / 'talk_agent.npz', motion=motion)
+
+    with pytest.raises(ValueError, match=r'talk_agent.npz: .* NaN .* at frame 37'):
+        clip_files.open_clips(tmp_path, _ARKIT)

@@ -20,6 +20,7 @@ whose motion is there is the agent once.
 import dataclasses
 import difflib
 import pathlib
+import zipfile
 
 import numpy as np
 import scipy.io.wavfile
@@ -130,8 +131,7 @@ def read_motion(
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no motion at {path}')
-    with np.load(path, allow_pickle=False) as arrays:
-        content = {name: arrays[name] for name in arrays.files}
+    content = _load(path)
     if {'exp', 'pose'} <= set(content):
         names, frames, stamp_s = _from_dualtalk(path, content)
     elif {'motion', 'names', 'fps'} <= set(content):
@@ -184,16 +184,15 @@ def read_style(
     Raises:
         ValueError: a shape or value is wrong.
     """
-    with np.load(path, allow_pickle=False) as arrays:
-        content = {name: arrays[name] for name in ('style', 'persona', 'fps') if name in arrays}
+    content = _load(path)
     persona = str(content.get('persona', ''))
     if 'style' not in content:
         return None, persona
-    style = content['style']
-    if style.ndim != 2 or style.shape[1] != _N_STYLE or not len(style):
+    style, n_stored = content['style'], len(content.get('motion', content['style']))
+    if style.shape != (n_stored, _N_STYLE) or not n_stored:
         raise ValueError(
-            f'{path}: expected style [F, {_N_STYLE}] (six emotions and attitude), '
-            f'got {list(style.shape)}'
+            f'{path}: expected style [{n_stored}, {_N_STYLE}] (six emotions and attitude, a row '
+            f'for each frame of motion), got {list(style.shape)}'
         )
     lowest = np.append(np.zeros(_N_STYLE - 1), -1.0)
     if not ((style >= lowest) & (style <= 1.0)).all():  # refuses NaN too
@@ -273,6 +272,17 @@ def _open_clip(path: pathlib.Path, stem: str, party: str, space: MotionSpace, fp
         None if user_motion is None else user_motion[:n_frames],
         *read_style(path, n_frames, fps),
     )
+
+
+def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f'{path}: expected an npz of plain arrays, got a file that cannot be read as one '
+            f'({error}); write it again with numpy.savez'
+        ) from None
 
 
 def _from_dualtalk(path: pathlib.Path, content: dict) -> tuple[list, np.ndarray, np.ndarray]:
