@@ -20,6 +20,7 @@ from timar_ros.learn import train
 from timar_ros.learn.processes import Processes
 from timar_ros.learn.training import RunConfig
 from timar_ros.model.checkpoint import load_checkpoint
+from timar_ros.model.convert import read_speech_encoder
 
 _SOURCE = pathlib.Path(__file__).parents[2]
 _RECIPE = {
@@ -171,3 +172,33 @@ def test_the_published_recipe_is_that_of_the_paper(size):
     assert (recipe.mask_mean, recipe.mask_sd, recipe.mask_min) == (1.0, 0.25, 0.7)
     assert recipe.planning == recipe.user_part_drop == recipe.agent_prefix == 0
     assert dataclasses.replace(run, preset=size).model_config().history == 'masked'
+
+
+def test_the_published_kind_learns_on_a_frozen_speech_encoder(folder):
+    kind = {
+        'preset': 'base',
+        'raw_units': True,
+        'model': {
+            'motion_space': 'arkit55', 'token_width': 8, 'width': 16, 'n_layers': 1, 'n_heads': 2,
+            'denoiser_width': 16, 'denoiser_blocks': 1, 'max_turns': 2,
+        },
+        'train': _RECIPE['train'] | {'window_turns': 2, 'planning': 0.0, 'steps': 1},
+    }  # fmt: skip
+    (folder / 'published.yaml').write_text(yaml.safe_dump(kind))
+    speech = _SOURCE / 'test' / 'reference' / 'wav2vec2'
+    encoder, _ = read_speech_encoder(speech)
+
+    train.main([
+        str(folder / 'clips'), '--config', str(folder / 'published.yaml'), '--out',
+        str(folder / 'published'), '--speech', str(speech),
+    ])  # fmt: skip
+
+    model = load_checkpoint(folder / 'published' / 'model.safetensors')
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(model.speech.net.state_dict()[name], tensor), name
+    assert not model.motion_mean.any() and (model.motion_std == 1).all()
+    with pytest.raises(ValueError, match='pass --speech with the folder of'):
+        train.main([
+            str(folder / 'clips'), '--config', str(folder / 'published.yaml'), '--out',
+            str(folder / 'nothing'),
+        ])  # fmt: skip

@@ -24,6 +24,7 @@ from timar_ros.learn.processes import Processes
 from timar_ros.learn.share import find_shared
 from timar_ros.learn.training import HELD_OUT_BATCHES, RunConfig, Training
 from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
+from timar_ros.model.convert import read_speech_encoder
 from timar_ros.motion import get_space
 
 
@@ -114,6 +115,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument('--held-out', type=pathlib.Path, help='folder of clips to judge by')
     parser.add_argument('--init', type=pathlib.Path, help='checkpoint to begin from (fine-tuning)')
+    parser.add_argument(
+        '--speech', type=pathlib.Path, help='folder of the wav2vec2 encoder, for fresh weights'
+    )
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1')
     options = parser.parse_args(arguments)
     options.config = options.config or find_shared('config/train.yaml')
@@ -128,16 +132,21 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
     run = load_yaml(RunConfig, options.config)
     train = run.train_config(f'{options.config}: train')
     torch.set_num_threads(train.threads)
-    initial = None
+    initial = encoder = None
     if options.init is not None:
         # Whatever the recipe says, the weights say what they are.
         initial = load_checkpoint(options.init, device)
         run = dataclasses.replace(run, model=to_dict(initial.config))
+    elif options.speech is not None:
+        encoder, speech_config = read_speech_encoder(options.speech)
+        width = encoder.config.hidden_size
+        own = {'speech_config': speech_config, 'speech_width': width, 'speech': 'wav2vec2'}
+        run = dataclasses.replace(run, model=run.model | own)
     config = run.model_config(f'{options.config}: model')
-    if initial is None and config.speech == 'wav2vec2':
+    if initial is None and encoder is None and config.speech == 'wav2vec2':
         raise ValueError(
-            'a wav2vec2 encoder is never trained from nothing; pass --init with a checkpoint '
-            'that holds one (python -m timar_ros.model.convert)'
+            'a wav2vec2 encoder is never trained from nothing; pass --speech with the folder of '
+            'facebook/wav2vec2-large-960h-lv60-self, or --init with a checkpoint that holds one'
         )
     say = print if processes.rank == 0 else lambda _: None
     windows = _make_windows(options.clips, config, train, train.steps * train.batch_size, say)
@@ -147,10 +156,12 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
         held_out = _make_windows(options.held_out, config, train, n_windows, say)
     space = get_space(config.motion_space)
     statistics = motion_statistics(windows.clips, space)
+    if run.raw_units:
+        statistics = np.zeros_like(statistics[0]), np.ones_like(statistics[1])
     if config.persistence:
         lags, noise = config.persistence, run.shown_noise
         statistics += (measure_persistence(windows.clips, space, statistics, lags, noise),)
-    training = Training(run, windows, statistics, initial, device, processes)
+    training = Training(run, windows, statistics, initial, device, processes, encoder)
     fit(training, options.out, held_out)
 
 

@@ -50,6 +50,8 @@ class RunConfig:
         precision: of the forward and backward pass; weights and optimiser stay float32.
         head_first: steps in which only the diffusion head learns. Its variance is so wrong at
             first that its gradient, fifty times that of the motion, would wreck the transformer.
+        raw_units: leave motion in the units of its space, as published, instead of bringing each
+            channel to its own mean and deviation.
         cooldown: last steps, over which the learning rate falls to nothing; prolong a run before.
     """
 
@@ -57,6 +59,7 @@ class RunConfig:
     model: dict = dataclasses.field(default_factory=dict)
     train: dict = dataclasses.field(default_factory=dict)
     shown_noise: float = 0.0
+    raw_units: bool = False
     head_first: int = 0
     cooldown: int = 0
     precision: str = 'float32'
@@ -87,6 +90,7 @@ class Training:
         statistics: mean and deviation `[M]` of the motion, and its persistence where the model
             has it (`dataset.measure_persistence`).
         initial: weights to begin from, of the same configuration; None = fresh ones.
+        speech_encoder: frozen wav2vec2 for fresh weights; None where the model learns its own.
         device: torch device or its name.
         processes: that share each batch.
     """
@@ -99,6 +103,7 @@ class Training:
         initial: TIMAR | None = None,
         device: str = 'cpu',
         processes: Processes | None = None,
+        speech_encoder: nn.Module | None = None,
     ):
         self.run, self.windows, self.step = run, windows, 0
         self.processes = processes or Processes()
@@ -106,6 +111,8 @@ class Training:
         torch.manual_seed(self.train.seed)  # modules draw their first weights from the global one
         if initial is None:
             self.model = TIMAR(run.model_config()).initialise()
+            if speech_encoder is not None:
+                self.model.speech.net.load_state_dict(speech_encoder.state_dict())
             if self.model.config.positions == 'turn':
                 align_positions(self.model)
             for name, values in zip(_STATISTICS, statistics, strict=False):

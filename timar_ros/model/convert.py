@@ -135,13 +135,12 @@ def load_published(path, speech_dir, config_path=None) -> TIMAR:
         extra = json.loads(pathlib.Path(config_path).read_text(encoding='utf-8'))
         extra = extra.get('model', extra)
     config = published_config(weights, arguments, extra, str(path))
-    encoder = _read_speech_encoder(speech_dir)
+    encoder, speech_config = read_speech_encoder(speech_dir)
     if encoder.config.hidden_size != config.speech_width:
         raise ValueError(
             f'{speech_dir}: expected a speech encoder of width {config.speech_width}, got '
             f'{encoder.config.hidden_size}; these weights were trained on another one'
         )
-    speech_config = {k: v for k, v in encoder.config.to_diff_dict().items() if _is_plain(v)}
     config = TimarConfig(**{**vars(config), 'speech_config': speech_config})
     with torch.device('meta'):
         model = TIMAR(config)
@@ -155,7 +154,17 @@ def load_published(path, speech_dir, config_path=None) -> TIMAR:
     return model.requires_grad_(False).eval()
 
 
-def _read_speech_encoder(folder):
+def read_speech_encoder(folder) -> tuple[torch.nn.Module, dict]:
+    """
+    Read a wav2vec2 encoder from a local folder.
+
+    Returns:
+        the transformers `Wav2Vec2Model`, and what `TimarConfig.speech_config` says of it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged or of another kind.
+    """
     from safetensors import SafetensorError
     from transformers import Wav2Vec2Model
 
@@ -181,7 +190,8 @@ def _read_speech_encoder(folder):
         )
     if loaded['missing_keys']:
         torch.nn.init.zeros_(encoder.masked_spec_embed)
-    return encoder
+    config = {k: v for k, v in encoder.config.to_diff_dict().items() if _is_plain(v)}
+    return encoder, config
 
 
 def _is_plain(value) -> bool:
