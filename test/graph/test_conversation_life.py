@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The conversation node's life cycle, parameters and switches."""
 
-import dataclasses
-import pathlib
 import signal
 import subprocess
 import sys
@@ -15,9 +13,6 @@ import numpy as np
 import pytest
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
-import yaml
-
-from timar_ros.nodes.loading import ConversationParams
 
 pytestmark = pytest.mark.graph
 
@@ -86,13 +81,6 @@ def test_parameters_that_cannot_be_leave_it_unconfigured_and_say_why(
     assert state_of(call) == State.PRIMARY_STATE_UNCONFIGURED
     assert partner.graph.spin_until(lambda: partner.diagnostics)
     assert message in partner.diagnostics[-1].status[0].message
-
-
-def test_every_key_of_the_shipped_yaml_is_a_parameter():
-    shipped = pathlib.Path(__file__).parents[2] / 'config' / 'conversation.yaml'
-    keys = yaml.safe_load(shipped.read_text())['/**']['ros__parameters']
-
-    assert set(keys) <= {field.name for field in dataclasses.fields(ConversationParams)}
 
 
 def corrupt(good: bytes) -> bytes:
