@@ -132,6 +132,22 @@ def test_motion_goes_out_in_the_layout_that_the_users_head_comes_in(run):
 
 
 @pytest.mark.parametrize(
+    'style',
+    [
+        '--emotion happy --intensity 0.8', '--attitude -1', '--persona bo',
+        '--expressiveness 0.5',
+    ],
+)  # fmt: skip
+def test_a_style_changes_the_motion_and_is_in_the_report(run, style):
+    plain, styled = run('plain'), run('styled', *style.split())
+
+    change = np.abs(motion_of(styled)['motion'] - motion_of(plain)['motion'])
+    assert change.max() > 1e-3
+    about = json.loads((styled / 'report.json').read_text())['about']
+    assert str(about['style'][style.split()[0][2:]]).startswith(style.split()[1])
+
+
+@pytest.mark.parametrize(
     ('arguments', 'told'),
     [
         ('--user {u}', 'give --user and --agent'),
@@ -140,6 +156,8 @@ def test_motion_goes_out_in_the_layout_that_the_users_head_comes_in(run):
         ('--bag nowhere', 'no bag at nowhere'),
         ('--user {u} --agent {a} --agent-lead-ms 10', 'agent_lead_ms must be at least'),
         ('--user {u} --agent {a} --user-motion nowhere.npz', 'no motion at nowhere.npz'),
+        ('--user {u} --agent {a} --emotion hapy', "unknown emotion 'hapy'; known: neutral"),
+        ('--user {u} --agent {a} --persona eve', "unknown persona 'eve'; known: ann, bo"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(

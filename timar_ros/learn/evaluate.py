@@ -36,6 +36,7 @@ from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.level import ClipLevel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
+from timar_ros.stream.style import AgentStyle
 
 _SECOND_NS = 1_000_000_000
 _MS_NS = 1_000_000
@@ -49,6 +50,7 @@ def answer(
     seed: int = 0,
     normalise: str = 'causal',
     progress: Callable[[float], object] = lambda seconds: None,
+    style: AgentStyle | None = None,
 ) -> tuple[Answer, dict]:
     """
     Answer a recording as the live node would.
@@ -61,6 +63,7 @@ def answer(
         seed: of the noise.
         normalise: 'causal', as live, or 'clip', the loudness of the whole recording as published.
         progress: called with the seconds done since the last call.
+        style: how the agent is to be; None = not said.
 
     Returns:
         what was shown; and what happened, by name: `start_ns` (stamp of the first frame), the
@@ -72,7 +75,7 @@ def answer(
             name: ClipLevel.of(voice.samples[voice.is_present])
             for name, voice in recording.voices.items()
         }
-    conversation = Conversation(model, timing, sampling, seed, clip_levels=levels)
+    conversation = Conversation(model, timing, sampling, seed, clip_levels=levels, style=style)
     schedule, config = conversation.schedule, model.config
     first_frame = schedule.frame_at_or_before(recording.begin_ns)
     start_ns = schedule.frame_ns(first_frame)
@@ -96,7 +99,9 @@ def answer(
     voices = {
         name: np.concatenate([silence, voice.samples]) for name, voice in recording.voices.items()
     }
-    notes = [*recording.notes, *(f'{n} packets refused: {text}' for text, n in refused.items())]
+    ignored = [] if style is None else style.ignored_by(config)
+    notes = [*recording.notes, *(f'these weights have not learned {name}' for name in ignored)]
+    notes += [*(f'{n} packets refused: {text}' for text, n in refused.items())]
     nobody = np.zeros(0, np.float32)
     shown = Answer(
         space=model.space,
@@ -157,6 +162,7 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
     """
     timing = _from_options(TimingConfig, options)
     sampling = _from_options(SamplingConfig, options)
+    style = _from_options(AgentStyle, options)
     checkpoint = options.checkpoint or find_shared(SHIPPED_CHECKPOINT)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -175,6 +181,7 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
             options.seed,
             options.normalise,
             lambda seconds: bar.update(min(seconds, bar.total - bar.n)),
+            None if style == AgentStyle() else style,
         )
     took_s = time.monotonic() - began
     figures, reasons = compute_figures(shown)
@@ -191,6 +198,7 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
         'motion_space': model.space.name,
         'timing': dataclasses.asdict(timing),
         'sampling': dataclasses.asdict(sampling),
+        'style': dataclasses.asdict(style),
         'seed': options.seed,
         'normalise': options.normalise,
         **happened,
@@ -259,11 +267,14 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f'--{name.replace("_", "-")}', type=type(default), default=default, help='%(default)s'
         )
-    for name in ('temperature', 'cfg_scale', 'steps'):
-        default = getattr(sampling, name)
-        parser.add_argument(
-            f'--{name.replace("_", "-")}', type=type(default), default=default, help='%(default)s'
-        )
+    for config, names in (
+        (sampling, ('temperature', 'cfg_scale', 'steps')),
+        (AgentStyle(), [field.name for field in dataclasses.fields(AgentStyle)]),
+    ):
+        for name in names:
+            kind, default = type(getattr(config, name)), getattr(config, name)
+            option = f'--{name.replace("_", "-")}'
+            parser.add_argument(option, type=kind, default=default, help='%(default)s')
     parser.add_argument(
         '--normalise',
         choices=('causal', 'clip'),
