@@ -36,6 +36,8 @@ _NS_PER_MS = 1_000_000
 _SIM_START_NS = 100 * _NS_PER_S
 _CLOCK_STEP_NS = 10 * _NS_PER_MS
 _STEPS_AT_ONCE = 20
+# To reach a process on this machine or on the next takes much less.
+_ARRIVAL_NS = 20 * _NS_PER_MS
 # A clock that stands is told again, for whoever missed it.
 _REPEAT_NS = 100 * _NS_PER_MS
 
@@ -303,14 +305,24 @@ class ReplayNode(Node):
                 return
             if sim_ns == self._moment_ns:
                 if self._lockstep.expects_plan(self._moment_ns):
-                    # What was sent before lies with its subscribers before they know of it.
-                    for publisher in self._pubs.values():
-                        publisher.wait_for_all_acked(Duration(seconds=1))
+                    self._let_arrive()
                     self._held_ns = self._steady_ns()
                     self._tell(sim_ns)
                     return
                 self._release()
             self._tell(sim_ns)
+
+    def _let_arrive(self) -> None:
+        """
+        Let what was published lie with its subscribers before they know of the moment.
+
+        NOTE: DDS acknowledges to another process seconds later, but delivers in order: it gets a
+        little time, and those who acknowledge sooner cost none.
+        """
+        until_ns = self._steady_ns() + _ARRIVAL_NS
+        for publisher in self._pubs.values():
+            left_ns = max(until_ns - self._steady_ns(), 0)
+            publisher.wait_for_all_acked(Duration(nanoseconds=left_ns))
 
     def _hold(self) -> None:
         now_ns = self._steady_ns()
