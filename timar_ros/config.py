@@ -52,6 +52,9 @@ class TimarConfig:
             changes slowly leaves each frame's own distribution as it is; 0 = white, as published.
         noise_scale: the temperature that these weights are best drawn at; the one of
             SamplingConfig is relative to it.
+        variance_bound: largest logit of the variance, either way, that motion is drawn with:
+            beyond 1 the variance leaves the range that the formula is meant for, and rare frames
+            fly off (ours; 0 = none, as published).
         persistence: for so many frames after the last shown one, motion is drawn as the change
             from where it was going, so that a new draft goes on from what is shown; 0 = drawn
             anew everywhere, as published (model/persistence.py).
@@ -84,6 +87,7 @@ class TimarConfig:
     frame_mix: bool = False
     noise_spread: float = 0.0
     noise_scale: float = 1.0
+    variance_bound: float = 0.0
     persistence: int = 0
     style: bool = False
     personas: tuple[str, ...] = ()
@@ -107,6 +111,7 @@ class TimarConfig:
         _at_least('token_width', self.token_width, 2)
         _at_least('noise_spread', self.noise_spread, 0)
         _at_least('noise_scale', self.noise_scale, 0)
+        _at_least('variance_bound', self.variance_bound, 0)
         _at_least('persistence', self.persistence, 0)
         if self.persistence and self.history != 'masked':
             raise ValueError(
@@ -166,7 +171,8 @@ PRESETS = {
     'mini': TimarConfig(
         motion_space='arkit55', speech='logmel', speech_width=128, token_width=192, width=256,
         n_layers=5, n_heads=4, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
-        noise_spread=6.0, history='masked', positions='turn', cache='banded', level='causal',
+        noise_spread=6.0, variance_bound=1.0, history='masked', positions='turn', cache='banded',
+        level='causal',
     ),
     'base': TimarConfig(width=768, n_layers=24, n_heads=12, speech_config=_LARGE_WAV2VEC2),
     'large': TimarConfig(speech_config=_LARGE_WAV2VEC2),

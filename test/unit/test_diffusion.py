@@ -231,3 +231,19 @@ def test_a_diffusion_step_is_embedded_as_cosines_then_sines():
         angles = [t * math.exp(-math.log(10000) * i / 128) for i in range(128)]
         expected = [math.cos(a) for a in angles] + [math.sin(a) for a in angles]
         np.testing.assert_allclose(seen[0][row], expected, rtol=0, atol=1e-4)
+
+
+def test_a_bound_on_the_variance_stops_frames_that_fly_off_and_changes_no_others():
+    rng = torch.Generator().manual_seed(5)
+    head = DiffusionHead(4, 8, 16, 1, [slice(0, 4)])
+    context = torch.randn((6, 8), generator=rng)
+    noise = torch.randn((6, 6, 4), generator=rng)
+
+    with torch.no_grad():
+        usual = [head.sample(context, noise, 5, variance_bound=bound) for bound in (0.0, 1.0)]
+        head.net.final_layer.linear.bias[4:] = 60.0  # a logit as over-confident weights have it
+        free, bound = (head.sample(context, noise, 5, variance_bound=b) for b in (0.0, 1.0))
+
+    torch.testing.assert_close(usual[0], usual[1], rtol=0, atol=0)
+    assert not free.isfinite().all() or free.abs().max() > 1e3
+    assert bound.abs().max() < 10

@@ -180,7 +180,16 @@ class DiffusionHead(nn.Module):
         vb = mean(torch.where(timestep[:, None] == 0, nll, divergence)) / math.log(2.0)
         return {'mse': mse, 'vb': vb, 'loss': mse + vb}
 
-    def sample(self, context, noise, steps, temperature=1.0, null_context=None, cfg_scale=1.0):
+    def sample(
+        self,
+        context,
+        noise,
+        steps,
+        temperature=1.0,
+        null_context=None,
+        cfg_scale=1.0,
+        variance_bound=0.0,
+    ):
         """
         Draw motion by ancestral sampling.
 
@@ -192,6 +201,7 @@ class DiffusionHead(nn.Module):
             temperature: scales the noise of the steps.
             null_context: context without the user, for guidance.
             cfg_scale: guidance w.
+            variance_bound: largest logit of the variance; 0 = none.
 
         Returns:
             motion float32 `[R, M]`.
@@ -208,6 +218,8 @@ class DiffusionHead(nn.Module):
         x = noise[0].float()
         for draw, i in enumerate(reversed(range(steps)), start=1):
             x0, logits = self._denoise(x, [m[i] for m in modulations])
+            if variance_bound:
+                logits = logits.clamp(-variance_bound, variance_bound)
             if null is not None:
                 null_x0, _ = self._denoise(x, [m[i] for m in null])
                 x0 = null_x0 + cfg_scale * (x0 - null_x0)

@@ -375,6 +375,7 @@ class TIMAR(nn.Module):
                 self.config.noise_scale * sampling.temperature,
                 null,
                 sampling.cfg_scale,
+                self.config.variance_bound,
             )
             drawn = drawn.view(B, N, -1, M)
             if self.persistence is not None:
