@@ -1,0 +1,166 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+A head that speaks, listens and rests: rotation vectors that follow voices.
+
+Two thirds of the power (`_FOLLOWED`) is a fixed function of what is heard, so that a model that
+hears the same can learn it; the rest is a real head's path (multitpc), walked at a pace set by
+who speaks. Pitch positive = nose down, yaw positive = to the left, roll about z.
+"""
+
+import pathlib
+
+import numpy as np
+import scipy.signal
+
+from timar_ros.learn.simulator.prosody import Prosody
+
+_FPS = 25
+_FOLLOWED = 0.7
+# Deviation of pitch, yaw and roll of somebody who speaks, deg: brings speed into the range of two
+# seated people (TIMAR.md §8).
+_DEVIATION_DEG = np.array([1.7, 3.3, 1.5])
+# How wide, and how fast along the recorded path, a head moves: both silent, listening, speaking.
+_WIDTH = (0.08, 0.55, 1.0)
+_PACE = (0.25, 0.8, 1.2)
+# Loudness and pitch to angles: kernel's early and late ends; see `follow`. Signs and sizes are
+# ours; what is known is that heads move with loudness and pitch (Hadar et al. 1983; Munhall et
+# al. 2004), at 0.2-1.1 Hz above all.
+_MIMICRY_S = 0.6
+_MIMICRY_GAIN = 0.4
+
+
+def _kernel(centre_s: float, width_s: float, reach: int) -> np.ndarray:
+    """Return a Hann window of sum 1 around `centre_s` (positive = future), `[2 reach + 1]`."""
+    times = np.arange(-reach, reach + 1) / _FPS
+    inside = np.abs(times - centre_s) < width_s / 2
+    window = np.where(inside, 0.5 + 0.5 * np.cos(2 * np.pi * (times - centre_s) / width_s), 0.0)
+    return window / window.sum()
+
+
+def _weigh(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Return the sum of `values` around each frame, weighted by a kernel over future offsets."""
+    return np.convolve(values, kernel[::-1], 'same')
+
+
+def follow(heard: Prosody) -> np.ndarray:
+    """
+    Move as a voice does: `[F, 3]`, of deviation about 1 while it speaks.
+
+    Formula: pitch = short(energy) - long(energy), short a Hann window of 0.7 s around +0.1 s, long
+    of 2.6 s around -1.0 s; yaw = energy around -0.15 s less that around -1.1 s, each over 0.9 s;
+    roll = melody over 0.8 s less over 2.6 s. Nothing later than 0.45 s counts.
+    """
+    reach = int(2.5 * _FPS)
+    melody = heard.pitch * (heard.pitch != 0)
+    long = _kernel(-1.0, 2.6, reach)
+    pitch = _weigh(heard.energy, _kernel(0.1, 0.7, reach) - long)
+    yaw = _weigh(heard.energy, _kernel(-0.15, 0.9, reach) - _kernel(-1.1, 0.9, reach))
+    roll = _weigh(melody, _kernel(0.0, 0.8, reach) - long)
+    return np.stack([pitch / 0.24, yaw / 0.3, roll / 0.09], 1)
+
+
+def find_accents(heard: Prosody) -> list[tuple[int, float]]:
+    """Return the stressed moments of a voice: frames and strengths 0 to 1, 0.45 s apart."""
+    window = np.hanning(7)[1:-1]
+    stress = np.convolve(heard.energy * (1 + np.clip(heard.pitch, -0.4, 0.6)), window / 2, 'same')
+    peaks, found = scipy.signal.find_peaks(
+        stress, height=0.75, distance=int(0.45 * _FPS), prominence=0.15
+    )
+    return [
+        (int(peak), float(np.clip((height - 0.6) / 0.7, 0, 1)))
+        for peak, height in zip(peaks, found['peak_heights'], strict=True)
+    ]
+
+
+def pulse(n_frames: int, centre: float, width_s: float) -> np.ndarray:
+    """Return a Hann bump `[F]` of height 1 around frame `centre`."""
+    offset = (np.arange(n_frames) - centre) / (width_s * _FPS)
+    return np.where(np.abs(offset) < 0.5, 0.5 + 0.5 * np.cos(2 * np.pi * offset), 0.0)
+
+
+def read_paths(folder: pathlib.Path) -> list[np.ndarray]:
+    """
+    Read the heads of multitpc as paths, `[F, 3]` at 25 fps, of deviation 1 on each axis.
+
+    Low-passed at 6 Hz, slow turns to others (below 0.05 Hz) removed.
+    """
+    paths = []
+    for file in sorted(pathlib.Path(folder).glob('*.npz')):
+        with np.load(file) as arrays:
+            head, fps = arrays['rotvec'].astype(np.float64), float(arrays['fps'])
+        for kind, edge_hz in (('low', 6.0), ('high', 0.05)):
+            sections = scipy.signal.butter(2, edge_hz, kind, fs=fps, output='sos')
+            head = scipy.signal.sosfiltfilt(sections, head, axis=0)
+        times = np.arange(int(len(head) / fps * _FPS)) / _FPS * fps
+        head = np.stack([np.interp(times, np.arange(len(head)), c) for c in head.T], 1)
+        paths.append(head / head.std(0))
+    return paths
+
+
+def imagine_path(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a path with a real head's spectrum in place of a recorded one: noise, 0.1-1.1 Hz."""
+    band = scipy.signal.butter(2, (0.1, 1.1), 'bandpass', fs=_FPS, output='sos')
+    path = scipy.signal.sosfilt(band, rng.normal(size=(n_frames + 500, 3)), axis=0)[500:]
+    return path / path.std(0)
+
+
+def by_activity(values: tuple[float, float, float], own, other) -> np.ndarray:
+    """Blend (both silent, listening, speaking) by the activity `[F]` of the two voices."""
+    silence, listening, speaking = values
+    return silence + np.maximum((speaking - silence) * own, (listening - silence) * other)
+
+
+def converse_with_head(
+    own: Prosody,
+    other: Prosody,
+    path: np.ndarray,
+    pace: float,
+    width: np.ndarray,
+    seen: np.ndarray | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """
+    Move a head through a conversation, nods and gaze apart.
+
+    Formula: width · by_activity(width) · deviation · (√0.7 followed + √0.3 path), followed =
+    own voice's `follow` while speaking, the other's (yaw mirrored) while listening; a beat of up
+    to 1.3° down at each accent of its own; 0.4 of the other's head 0.6 s ago, in 0.2-1.1 Hz,
+    while it does not speak; breathing at 0.25 Hz, 0.12°; drift below 0.05 Hz, 0.8°.
+
+    Args:
+        own, other: what is heard of the two voices.
+        path: `[>= 2 F, 3]` of deviation 1.
+        pace: factor along the path.
+        width: `[F]` factor of all movement.
+        seen: the other's head `[F, 3]` rad, or None if it is not seen.
+        rng: draws the place on the path, and phases.
+
+    Returns:
+        `[F, 3]` rad.
+
+    Source: TIMAR.md §8 (mimicry at about 600 ms in 0.2-1.1 Hz); spectrum: multitpc.
+    """
+    n_frames = len(own.energy)
+    position = np.cumsum(by_activity(_PACE, own.activity, other.activity) * pace)
+    position = position + rng.uniform(0, max(len(path) - position[-1] - 1, 0))
+    grid = np.arange(len(path))
+    walked = np.stack([np.interp(position, grid, column) for column in path.T], 1)
+    speaking = own.activity[:, None]
+    followed = follow(own) * np.sqrt(speaking)
+    followed = followed + follow(other) * [1, -1, -1] * (1 - speaking)
+    size = by_activity(_WIDTH, own.activity, other.activity)[:, None] * np.deg2rad(_DEVIATION_DEG)
+    head = size * (np.sqrt(_FOLLOWED) * followed + np.sqrt(1 - _FOLLOWED) * walked)
+    for frame, strength in find_accents(own):
+        head[:, 0] += np.deg2rad(1.3) * strength * pulse(n_frames, frame + 1, 0.5)
+    if seen is not None:
+        band = scipy.signal.butter(1, (0.2, 1.1), 'bandpass', fs=_FPS, output='sos')
+        shift = int(_MIMICRY_S * _FPS) - 6  # the causal filter is late by about 0.25 s itself
+        copied = np.pad(scipy.signal.sosfilt(band, seen, axis=0), ((shift, 0), (0, 0)))[:n_frames]
+        head += _MIMICRY_GAIN * copied * (1 - speaking)
+    head *= width[:, None]
+    times = np.arange(n_frames) / _FPS
+    head[:, 0] += np.deg2rad(0.12) * np.sin(2 * np.pi * (0.25 * times + rng.random()))
+    drift = rng.uniform(0.01, 0.03, 3), rng.random(3)
+    head += np.deg2rad(0.8) * np.sin(2 * np.pi * (drift[0] * times[:, None] + drift[1]))
+    return head
