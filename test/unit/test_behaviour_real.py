@@ -90,6 +90,12 @@ def test_a_no_is_not_found_as_nodding(recordings, name):
     assert sum(nod.end_s - nod.start_s for nod in nods) < 0.15 * len(recordings[name]) / 25
 
 
+def test_people_nod_as_often_as_is_said_of_them(seated_neck, standing_neck):
+    low, high = RANGES['nods_per_minute']
+    for neck in (seated_neck, standing_neck):
+        assert low <= len(events.find_nods(neck)) / (len(neck) / 25 / 60) <= high
+
+
 def test_who_listens_nods_more_often_than_who_says_no(recordings):
     def per_minute(names):
         length_s = sum(len(recordings[name]) for name in names) / 25

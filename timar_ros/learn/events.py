@@ -41,7 +41,7 @@ class Match:
 def find_nods(
     neck: np.ndarray,
     fps: float = 25.0,
-    smallest_amplitude_rad: float = 0.0175,
+    smallest_amplitude_rad: float = 0.035,
     fewest_cycles: float = 1.0,
 ) -> list[Nod]:
     """
@@ -55,7 +55,8 @@ def find_nods(
     Args:
         neck: `[T, 3]` rad, x = pitch.
         fps: frames a second, above 14.
-        smallest_amplitude_rad: peak amplitude, 1° by default.
+        smallest_amplitude_rad: peak amplitude, 2° by default: at 1° the small movements of speech
+            and posture count as well.
         fewest_cycles: 1 by default: down and up again.
 
     Returns:

@@ -95,8 +95,8 @@ GROUPS = {
                'a mouth that opens wide'),
     ),
     'Answering the user': (
-        Figure('nods_per_minute', '/min', 'nods of the head', 2, 13, _TRACKED,
-               'trembling at 1 to 7 Hz'),
+        Figure('nods_per_minute', '/min', 'nods of the head', 3, 16,
+               'two people who stand in a group, one who sits', 'trembling at 1 to 7 Hz'),
         Figure('listening_nods_per_minute', '/min', 'nods a minute of listening alone',
                fooled_by='nodding all the time'),
         Figure('reaction_lag_s', 's', "how late the head moves after the user's loudness",
