@@ -21,13 +21,13 @@ PARTIES = ('agent', 'user')
 _REPLIES = {'answer': 0.6, 'story': 0.4}
 _TURNS = {
     'user': {'story': 0.55, 'instructions': 0.25, 'small talk': 0.08, 'question': 0.12},
-    'agent': {'story': 0.15, 'instructions': 0.1, 'small talk': 0.2, 'reaction': 0.15,
-              'question': 0.4},
+    'agent': {'story': 0.4, 'instructions': 0.15, 'small talk': 0.15, 'reaction': 0.05,
+              'question': 0.25},
 }  # fmt: skip
 # A cue is at least this much speech with a low end, then a pause (Ward and Tsukahara 2000).
 _CUE_SPEECH_S = 0.7
 _CUE_PAUSE_S = (0.6, 1.05)
-_OTHER_PAUSE_S = (0.25, 0.9)
+_OTHER_PAUSE_S = (0.25, 0.7)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,20 +166,23 @@ class _Stage:
     def take_turn(self, party: str, lines: list[Line], start_s: float) -> float:
         """Let `party` say some lines, with pauses that invite the other; return their end."""
         other, rng, now_s = PARTIES[party == 'agent'], self.rng, start_s
+        cued = False
         for n, line in enumerate(lines):
             is_last = n == len(lines) - 1
             if is_last and line.ending == 'fall':
                 line = Line(line.text, 'plain')
             end_s = self.place(party, line, now_s, ends_turn=is_last)
             if not np.isfinite(end_s):
+                if cued:
+                    self.cues[other].pop()  # nothing follows: the turn was over
                 break
-            long_enough = end_s - now_s >= _CUE_SPEECH_S
+            cued = not is_last and line.ending == 'fall' and end_s - now_s >= _CUE_SPEECH_S
             now_s = end_s
             if line.ending == 'rise':
                 self.events[other].append((end_s, 'question'))
             if is_last:
                 break
-            if line.ending == 'fall' and long_enough:
+            if cued:
                 self.cues[other].append(end_s)
                 if rng.random() < 0.2:
                     self.place(other, Line(rng.choice(BACKCHANNELS), 'plain'), end_s + 0.55,
@@ -220,8 +223,8 @@ def converse(
     Let agent and user talk.
 
     Gaps between turns are normal around 0.2 ± 0.15 s, -0.3 to 0.6 s (TIMAR.md §8: about 200 ms);
-    one turn in five ends in a silence of 3 to 9 s; 6 % are interrupted. Inside a turn, a
-    pause of 0.6 to 1.05 s follows a low end (a cue), 0.25 to 0.9 s any other; at one cue in five
+    one turn in eight ends in a silence of 3 to 9 s; 6 % are interrupted. Inside a turn, a
+    pause of 0.6 to 1.05 s follows a low end (a cue), 0.25 to 0.7 s any other; at one cue in five
     the listener says 'mhm' after 0.55 s. 8 % of the turns end in laughter.
 
     Args:
@@ -240,7 +243,7 @@ def converse(
         end_s = stage.take_turn(party, lines, now_s)
         if not np.isfinite(end_s) or not stage.turns:
             break
-        if rng.random() < 0.2 and not is_question:
+        if rng.random() < 0.12 and not is_question:
             now_s = end_s + rng.uniform(3, 9)
             party = PARTIES[rng.integers(2)]
         else:

@@ -15,7 +15,7 @@ _FPS = 25
 _FULL_RAD = {'side': np.deg2rad(35), 'down': np.deg2rad(30), 'up': np.deg2rad(25)}
 _AWAY_RAD = np.deg2rad([14.0, -7.0])  # to the side and up: thinking
 _ASIDE_RAD = np.deg2rad([7.0, 8.0])  # to the side and down: a glance
-_HEAD_SHARE = 0.35
+_HEAD_SHARE = 0.3
 # Closure of the lids from the first frame of a blink on; 0.2 s (Schiffman 2001: 0.1 to 0.4 s).
 _BLINK = np.array([0.55, 1.0, 0.95, 0.55, 0.2])
 _SHORTEST_GAP_S = 1.2
@@ -63,9 +63,16 @@ def plan_gaze(
     return gaze * [away, 1.0]
 
 
-def lead_head(gaze: np.ndarray) -> np.ndarray:
-    """Return the part of a gaze that the head takes, `[F, 3]` rad, 0.1 s late and slowly."""
-    window = np.hanning(17)[1:-1]
+def lead_head(gaze: np.ndarray, lively: np.ndarray) -> np.ndarray:
+    """
+    Return the part of a gaze that the head takes, `[F, 3]` rad, 0.1 s late and slowly.
+
+    Args:
+        gaze: `[F, 2]` rad.
+        lively: `[F]`, how much anybody speaks, 0 to 1: in joint silence only the eyes move.
+    """
+    gaze = gaze * lively[:, None]
+    window = np.hanning(25)[1:-1]
     smooth = np.stack([np.convolve(axis, window / window.sum(), 'same') for axis in gaze.T], 1)
     smooth = np.pad(smooth, ((3, 0), (0, 0)))[: len(gaze)] * _HEAD_SHARE
     return np.stack([smooth[:, 1], smooth[:, 0], np.zeros(len(gaze))], 1)

@@ -19,10 +19,10 @@ _FPS = 25
 _FOLLOWED = 0.7
 # Deviation of pitch, yaw and roll of somebody who speaks, deg: brings speed into the range of two
 # seated people (TIMAR.md §8).
-_DEVIATION_DEG = np.array([1.7, 3.3, 1.5])
+_DEVIATION_DEG = np.array([1.5, 3.6, 1.5])
 # How wide, and how fast along the recorded path, a head moves: both silent, listening, speaking.
-_WIDTH = (0.08, 0.55, 1.0)
-_PACE = (0.25, 0.8, 1.2)
+_WIDTH = (0.25, 0.6, 1.0)
+_PACE = (0.5, 0.8, 1.2)
 # Loudness and pitch to angles: kernel's early and late ends; see `follow`. Signs and sizes are
 # ours; what is known is that heads move with loudness and pitch (Hadar et al. 1983; Munhall et
 # al. 2004), at 0.2-1.1 Hz above all.
@@ -47,17 +47,17 @@ def follow(heard: Prosody) -> np.ndarray:
     """
     Move as a voice does: `[F, 3]`, of deviation about 1 while it speaks.
 
-    Formula: pitch = short(energy) - long(energy), short a Hann window of 0.7 s around +0.1 s, long
+    Formula: pitch = short(energy) - long(energy), short a Hann window of 0.9 s around +0.1 s, long
     of 2.6 s around -1.0 s; yaw = energy around -0.15 s less that around -1.1 s, each over 0.9 s;
-    roll = melody over 0.8 s less over 2.6 s. Nothing later than 0.45 s counts.
+    roll = melody over 0.8 s less over 2.6 s. Nothing later than 0.55 s counts.
     """
     reach = int(2.5 * _FPS)
     melody = heard.pitch * (heard.pitch != 0)
     long = _kernel(-1.0, 2.6, reach)
-    pitch = _weigh(heard.energy, _kernel(0.1, 0.7, reach) - long)
+    pitch = _weigh(heard.energy, _kernel(0.1, 0.9, reach) - long)
     yaw = _weigh(heard.energy, _kernel(-0.15, 0.9, reach) - _kernel(-1.1, 0.9, reach))
     roll = _weigh(melody, _kernel(0.0, 0.8, reach) - long)
-    return np.stack([pitch / 0.24, yaw / 0.3, roll / 0.09], 1)
+    return np.stack([pitch / 0.21, yaw / 0.3, roll / 0.09], 1)
 
 
 def find_accents(heard: Prosody) -> list[tuple[int, float]]:
@@ -125,11 +125,12 @@ def converse_with_head(
 
     Formula: width · by_activity(width) · deviation · (√0.7 followed + √0.3 path), followed =
     own voice's `follow` while speaking, the other's (yaw mirrored) while listening; a beat of up
-    to 1.3° down at each accent of its own; 0.4 of the other's head 0.6 s ago, in 0.2-1.1 Hz,
+    to 0.9° down at each accent of its own; 0.4 of the other's head 0.6 s ago, in 0.2-1.1 Hz,
     while it does not speak; breathing at 0.25 Hz, 0.12°; drift below 0.05 Hz, 0.8°.
 
     Args:
-        own, other: what is heard of the two voices.
+        own: what is heard of its voice.
+        other: of the other's.
         path: `[>= 2 F, 3]` of deviation 1.
         pace: factor along the path.
         width: `[F]` factor of all movement.
@@ -152,7 +153,7 @@ def converse_with_head(
     size = by_activity(_WIDTH, own.activity, other.activity)[:, None] * np.deg2rad(_DEVIATION_DEG)
     head = size * (np.sqrt(_FOLLOWED) * followed + np.sqrt(1 - _FOLLOWED) * walked)
     for frame, strength in find_accents(own):
-        head[:, 0] += np.deg2rad(1.3) * strength * pulse(n_frames, frame + 1, 0.5)
+        head[:, 0] += np.deg2rad(0.9) * strength * pulse(n_frames, frame + 1, 0.6)
     if seen is not None:
         band = scipy.signal.butter(1, (0.2, 1.1), 'bandpass', fs=_FPS, output='sos')
         shift = int(_MIMICRY_S * _FPS) - 6  # the causal filter is late by about 0.25 s itself

@@ -80,7 +80,8 @@ def perform(
     Args:
         party: who it is.
         dialogue: what is said.
-        voices, prosody: of both parties, clean.
+        voices: of both parties, clean.
+        prosody: of both.
         mouth: learned.
         shapes: of nods.
         path: of a real head, deviation 1.
@@ -106,7 +107,8 @@ def perform(
         own_prosody, other_prosody, path, persona.pace, width * persona.amplitude, seen, rng
     )
     head[:, 0] *= 1 - 0.7 * busy
-    neck = head + posture + lead_head(gaze)
+    lively = np.maximum(own_prosody.activity, other_prosody.activity)
+    neck = head + posture + lead_head(gaze, lively)
     neck[:, 0] += nod_pitch
     listening = other_prosody.activity * (1 - own_prosody.activity)
     neck[:, 2] += persona.tilt_rad * settle(listening, 0.5)

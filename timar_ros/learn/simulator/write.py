@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a conversation: voices and motion as `clips.py` reads them, and what was planted."""
+"""The files of a conversation: voices and motion for `clips.py`, and what was planted."""
 
 import json
 import pathlib
