@@ -38,6 +38,7 @@ from timar_ros.learn.bench_clip import (
     read_cues,
     read_real,
 )
+from timar_ros.learn.bench_style import face_figures, style_rows, style_variants
 from timar_ros.learn.bench_table import TITLES, Judged
 from timar_ros.learn.figures import Answer
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
@@ -193,6 +194,37 @@ def run(
     return {title: clips for title, clips in judged.items() if clips}, alone, failed
 
 
+def run_styles(cases: list[Case], settings: Settings, n_processes: int = 1) -> list[list[str]]:
+    """
+    Answer conversations in each style that the weights have.
+
+    Args:
+        cases: that can be answered; none of them without a style again if it was before.
+        settings: weights and times.
+        n_processes: that answer at the same time.
+
+    Returns:
+        the table of styles, as lines of cells.
+
+    Raises:
+        ValueError: a conversation cannot be answered.
+    """
+    model = _load(settings.checkpoint, settings.device)
+    variants = [_MODEL, *style_variants(model.config)]
+    jobs = [(case, variant, settings) for case in cases for variant in variants]
+    for case, reason in tqdm(_work(jobs, n_processes), 'styles', len(jobs), unit='answer'):
+        if reason:
+            raise ValueError(f'{case.name}: {reason}')
+    styles = {}
+    for variant in variants:
+        answers = [(c, _read_answer(settings.path(c, variant), model)) for c in cases]
+        styles[variant.title] = [
+            (bench_table.judge(a, read_cues(c.truth_json), None), face_figures(a))
+            for c, a in answers
+        ]
+    return style_rows(styles)
+
+
 def _alone(answers: list[tuple[Case, Answer]], settings: Settings, model: TIMAR) -> dict:
     """Measure what needs several answers to one conversation."""
     case, own = answers[0]
@@ -252,6 +284,11 @@ def _report(options: argparse.Namespace, settings: Settings, cases: list[Case]) 
     lags = [f'lags of answered cues, {title}:\n{bench_table.histogram(pooled[title][1])}'
             for title in ('real', 'model') if title in pooled and pooled[title][1]]  # fmt: skip
     left_out = [f'left out: {name}: {reason}' for name, reason in failed.items()]
+    styles = []
+    if options.styles:
+        asked = [case for case in cases if case.name not in failed][: options.styles]
+        styles = run_styles(asked, settings, options.processes)
+        left_out += ['', bench_table.as_text(styles)]
     text = '\n'.join(
         [about, bench_table.as_text(lines), '', *legend, '', *extra, *lags, *left_out]
     )
@@ -265,10 +302,12 @@ def _report(options: argparse.Namespace, settings: Settings, cases: list[Case]) 
             title: [dataclasses.asdict(c) for c in js] for title, js in judged.items()
         },
         'left_out': failed,
+        'styles': styles,
     }
     (options.out / 'bench.json').write_text(json.dumps(content, indent=1) + '\n', 'utf-8')
     notes = ''.join(f'- {line}\n' for line in [*legend, *extra])
     page = f'{about}. \\* = as wanted.\n\n{bench_table.as_markdown(lines)}\n{notes}'
+    page += f'\n{bench_table.as_markdown(styles)}' if styles else ''
     (options.out / 'bench.md').write_text(page, 'utf-8')
 
 
@@ -287,6 +326,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--clips', type=int, help='only so many, the first by name')
     parser.add_argument(
         '--short', action='store_true', help='without listener test, seeds and loudness'
+    )
+    parser.add_argument(
+        '--styles', type=int, default=0, metavar='N', help='answer the first N in each style, too'
     )
     parser.add_argument('--processes', type=int, default=os.cpu_count(), help='%(default)s')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')

@@ -24,6 +24,7 @@ from timar_ros.learn.figures import Answer
 from timar_ros.learn.recording import Recording, read_wavs
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import MotionSpace
+from timar_ros.stream.style import AgentStyle
 
 _MS_NS = 1_000_000
 # Party that is the agent -> names of the other one.
@@ -60,12 +61,14 @@ class Variant:
         title: how it is called in the table.
         seed: of the noise.
         user_gain, agent_gain: on the voices; 0 = silence. Who has no voice is not seen either.
+        style: how the agent is to be.
     """
 
     title: str
     seed: int = 0
     user_gain: float = 1.0
     agent_gain: float = 1.0
+    style: AgentStyle = AgentStyle()
 
 
 def find_cases(folder: pathlib.Path) -> tuple[list[Case], dict[str, str]]:
@@ -159,7 +162,8 @@ def ask(
     lead_ns = timing.agent_lead_ms * _MS_NS
     recording = read_wavs(case.user_wav, case.agent_wav, lead_ns, turn_s, user_motion)
     altered = _at_level(recording, {'user': variant.user_gain, 'agent': variant.agent_gain})
-    return answer(model, altered, timing, sampling, variant.seed)[0]
+    style = None if variant.style == AgentStyle() else variant.style
+    return answer(model, altered, timing, sampling, variant.seed, style=style)[0]
 
 
 def _at_level(recording: Recording, gains: dict[str, float]) -> Recording:
