@@ -46,7 +46,13 @@ def _make_config(cache: str = 'rebuild', **changes) -> TimarConfig:
     # As our own weights are, or as the published ones.
     ours = {}
     if cache == 'banded':
-        ours = {'positions': 'turn', 'frame_mix': True, 'style': True, 'personas': ('ann', 'bo')}
+        ours = {
+            'positions': 'turn',
+            'frame_mix': True,
+            'style': True,
+            'personas': ('ann', 'bo'),
+            'nearness': True,
+        }
         if changes.get('history') != 'shown':
             ours['persistence'] = 5
     return dataclasses.replace(_TINY, cache=cache, **{**ours, **changes})

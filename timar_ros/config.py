@@ -48,6 +48,8 @@ class TimarConfig:
         denoiser_width, denoiser_blocks: U and blocks of the diffusion head.
         frame_mix: the agent-motion token of a frame also carries the other three tokens of that
             frame (ours; the published model leaves all of it to attention).
+        nearness: heads of attention begin with windows in time of their own, instead of finding
+            among 110 slots of several turns where to look (ours, with positions 'turn').
         noise_spread: deviation, in frames, of the window that motion is drawn with: noise that
             changes slowly leaves each frame's own distribution as it is; 0 = white, as published.
         noise_scale: the temperature that these weights are best drawn at; the one of
@@ -85,6 +87,7 @@ class TimarConfig:
     denoiser_width: int = 1024
     denoiser_blocks: int = 3
     frame_mix: bool = False
+    nearness: bool = False
     noise_spread: float = 0.0
     noise_scale: float = 1.0
     variance_bound: float = 0.0
@@ -113,6 +116,8 @@ class TimarConfig:
         _at_least('noise_scale', self.noise_scale, 0)
         _at_least('variance_bound', self.variance_bound, 0)
         _at_least('persistence', self.persistence, 0)
+        if self.nearness and self.positions != 'turn':
+            raise ValueError(f"nearness needs positions 'turn', got {self.positions!r}")
         if self.persistence and self.history != 'masked':
             raise ValueError(
                 "persistence needs history 'masked': it goes on from what is shown of the open "

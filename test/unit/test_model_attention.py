@@ -5,8 +5,8 @@
 import pytest
 import torch
 
-from timar_ros.model.attention import Attention, Block, TurnCache
-from timar_ros.model.turn import turn_causal_mask
+from timar_ros.model.attention import Attention, Block, TurnCache, make_nearness
+from timar_ros.model.turn import MODALITIES, slots, turn_causal_mask
 
 _B, _L, _D, _H = 2, 5, 16, 4
 
@@ -144,3 +144,44 @@ def test_a_full_cache_says_what_to_do():
     cache.reset()
 
     assert cache.extend(0, ones, ones)[0].shape[2] == 2 * _L
+
+
+def test_a_head_looks_at_its_window_in_time_first():
+    T, n_ages = 3, 2
+    near = make_nearness([(0, 2), (4, 5), None], n_ages, T)
+
+    modality = [None] * (4 * T + 10)
+    for name in MODALITIES:
+        for frame, slot in enumerate(range(4 * T + 10)[slots(name, T)]):
+            modality[slot] = frame
+    for head, window in enumerate([(0, 2), (4, 5), None]):
+        for query, own in enumerate(modality):
+            for age in range(n_ages):
+                for key, other in enumerate(modality):
+                    is_inside = window is None or own is None or other is None
+                    if not is_inside:
+                        is_inside = window[0] <= own - other + age * T <= window[1]
+                    expected = 0.0 if is_inside else -6.0
+                    assert near[head, query, age, key] == expected, (head, query, age, key)
+
+
+@pytest.mark.parametrize('n_turns', [1, 4, 6])
+def test_attention_with_windows_equals_one_masked_softmax_and_a_cache(n_turns):
+    T, n_heads = 2, 2
+    L = 4 * T + 10
+    torch.manual_seed(0)
+    near = make_nearness([(0, 2), (1, 3)], 6, T).double()
+    attention = Attention(8, n_heads, 6, near).double()
+    torch.nn.init.normal_(attention.age_bias)
+    x = torch.randn(2, n_turns, L, 8, dtype=torch.float64)
+    cache = TurnCache.make(1, 2, n_heads, n_turns, L, 4, 'cpu', torch.float64)
+
+    expected = attention(x, may_attend=turn_causal_mask(n_turns, L))
+
+    torch.testing.assert_close(attention(x), expected, rtol=0, atol=1e-12)
+    some = slice(3, 7)
+    torch.testing.assert_close(attention(x, wanted=some), expected[:, :, some], rtol=0, atol=1e-12)
+    for n in range(n_turns):
+        out = attention(x[:, n : n + 1], cache)
+        cache.commit()
+        torch.testing.assert_close(out, expected[:, n : n + 1], rtol=0, atol=1e-12)

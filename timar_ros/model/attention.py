@@ -12,10 +12,13 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
+from timar_ros.model.turn import MODALITIES, slots
+
 NORM_EPS = 1e-6
 # So few turns without a cache take less time at once than turn by turn, on a CPU.
 _FEW_TURNS = 5
 _NEVER = -1e4  # as a score: its exponential is zero
+_FAR = -6.0
 
 
 @dataclasses.dataclass
@@ -90,6 +93,38 @@ class TurnCache:
         return dataclasses.replace(self, keys=self.keys.clone(), values=self.values.clone())
 
 
+def make_nearness(
+    windows: list[tuple[int, int] | None], n_ages: int, n_frames: int
+) -> torch.Tensor:
+    """
+    Give heads windows in time, so that each looks at a moment of its own before it learns where.
+
+    Args:
+        windows: for each head the first and last frame before a token's own that it looks at
+            (negative = after it), or None for all.
+        n_ages: turns that attention reaches back, the own one included.
+        n_frames: T.
+
+    Returns:
+        `[H, L, n_ages, L]`: 0 inside a head's window, -6 outside; separators, which have no
+        time, see and are seen at 0.
+    """
+    # On the CPU by name, so that a model may be laid out on the meta device.
+    L = 4 * n_frames + 10
+    frame = torch.full((L,), -1, device='cpu')
+    for modality in MODALITIES:
+        frame[slots(modality, n_frames)] = torch.arange(n_frames, device='cpu')
+    age = torch.arange(n_ages, device='cpu')[None, :, None]
+    before = frame[:, None, None] - frame[None, None, :] + age * n_frames  # [L, n_ages, L]
+    has_time = (frame >= 0)[:, None, None] & (frame >= 0)[None, None, :]
+    nearness = torch.zeros(len(windows), L, n_ages, L, device='cpu')
+    for head, window in enumerate(windows):
+        if window is not None:
+            is_outside = has_time & ((before < window[0]) | (before > window[1]))
+            nearness[head][is_outside] = _FAR
+    return nearness
+
+
 class Attention(nn.Module):
     """
     Multi-head attention by turns: both ways inside a turn, back to earlier turns.
@@ -99,22 +134,40 @@ class Attention(nn.Module):
         n_heads: H.
         n_ages: ages of turns with a learned bias of their own for each head (turn-relative
             positions); 0 = none.
+        nearness: bias `[H, L, n_ages, L]` of each query slot on the slots of a turn of each age,
+            the same in all layers; None = none.
     """
 
-    def __init__(self, width: int, n_heads: int, n_ages: int = 0):
+    def __init__(
+        self,
+        width: int,
+        n_heads: int,
+        n_ages: int = 0,
+        nearness: torch.Tensor | None = None,
+    ):
         super().__init__()
         self.n_heads = n_heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
         self.age_bias = nn.Parameter(torch.zeros(n_heads, n_ages)) if n_ages else None
+        self.register_buffer('nearness', nearness, persistent=False)
 
-    def _bias(self, n_keys: int, n_tokens: int) -> torch.Tensor | None:
-        """Bias `[1, H, 1, n_keys]` on the keys of a query in the last of these turns."""
+    def _bias(self, n_keys: int, n_tokens: int, wanted: slice) -> torch.Tensor | None:
+        """Bias `[1, H, 1 or wanted, n_keys]` on the keys of a query in the last of these turns."""
         if self.age_bias is None:
             return None
         n_turns = n_keys // n_tokens
         by_turn = self.age_bias[:, :n_turns].flip(-1)  # oldest turn first, as keys lie
-        return by_turn.repeat_interleave(n_tokens, -1)[None, :, None, :]
+        bias = by_turn.repeat_interleave(n_tokens, -1)[None, :, None, :]
+        if self.nearness is None:
+            return bias
+        return bias + self._near(n_turns, wanted).to(bias.dtype)
+
+    def _near(self, n_turns: int, wanted: slice) -> torch.Tensor:
+        """Nearness `[H, wanted, n_turns·L]` of a query in the last of these turns."""
+        ages = torch.arange(n_turns - 1, -1, -1, device=self.nearness.device)
+        ages = ages.clamp(max=self.nearness.shape[2] - 1)
+        return self.nearness[:, wanted][:, :, ages].flatten(2)
 
     def forward(
         self,
@@ -144,10 +197,12 @@ class Attention(nn.Module):
         keys, values = keys.flatten(2, 3), values.flatten(2, 3)  # [B, H, N·L, K]
         if may_attend is not None:
             allowed = may_attend.view(N, L, -1)[:, wanted].flatten(0, 1)
-            out = self._attend_masked(queries[:, :, :, wanted], keys, values, allowed)
+            near = self._near_all(N, wanted)
+            out = self._attend_masked(queries[:, :, :, wanted], keys, values, allowed, near)
             return self.proj(out.permute(0, 2, 3, 1, 4).reshape(B, N, -1, D))
         if cache is None and self.age_bias is not None and N <= _FEW_TURNS and not x.is_cuda:
-            out = self._attend_together(queries[:, :, :, wanted], keys, values)
+            near = self._near_all(N, wanted)
+            out = self._attend_together(queries[:, :, :, wanted], keys, values, near)
             return self.proj(out.permute(0, 2, 3, 1, 4).reshape(B, N, -1, D))
         if cache is not None:
             keys, values = cache.extend(layer, keys, values)
@@ -160,13 +215,22 @@ class Attention(nn.Module):
                     queries[:, :, turn, wanted],
                     keys[:, :, :end],
                     values[:, :, :end],
-                    attn_mask=self._bias(end, L),
+                    attn_mask=self._bias(end, L, wanted),
                 )
             )
         out = torch.stack(outputs, dim=1)  # [B, N, H, wanted, K]
         return self.proj(out.transpose(2, 3).reshape(B, N, -1, D))
 
-    def _attend_together(self, queries, keys, values) -> torch.Tensor:
+    def _near_all(self, n_turns: int, wanted: slice) -> torch.Tensor | None:
+        """Nearness `[H, N·wanted, N·L]` of queries in N turns; later turns count as the own."""
+        if self.nearness is None:
+            return None
+        turns = torch.arange(n_turns, device=self.nearness.device)
+        ages = (turns[:, None] - turns[None, :]).clamp(0, self.nearness.shape[2] - 1)
+        near = self.nearness[:, wanted][:, :, ages]  # [H, wanted, N, N, L]
+        return near.permute(0, 2, 1, 3, 4).flatten(3).flatten(1, 2)
+
+    def _attend_together(self, queries, keys, values, near) -> torch.Tensor:
         """
         Attend with queries `[B, H, N, l, K]` of N turns to keys `[B, H, N·L, K]` at once.
 
@@ -183,11 +247,13 @@ class Attention(nn.Module):
         own = own.expand(B, H, N, n_queries, N)
         queries = torch.cat([queries * K**-0.5, own], dim=-1).flatten(2, 3)
         scores = queries @ torch.cat([keys, of_key], dim=-1).transpose(-1, -2)
+        if near is not None:
+            scores = scores + near.to(scores.dtype)
         with torch.autocast(scores.device.type, enabled=False):  # it would copy to float32
             weights = scores.softmax(-1)
         return (weights @ values).unflatten(2, (N, -1))
 
-    def _attend_masked(self, queries, keys, values, may_attend) -> torch.Tensor:
+    def _attend_masked(self, queries, keys, values, may_attend, near) -> torch.Tensor:
         """Attend with queries `[B, H, N, l, K]` of N turns to keys `[B, H, N·L, K]`."""
         B, H, N, _l, K = queries.shape
         scores = (queries.flatten(2, 3) * K**-0.5) @ keys.transpose(-1, -2)  # [B, H, N·l, N·L]
@@ -197,6 +263,8 @@ class Attention(nn.Module):
             bias = self.age_bias[:, ages][:, :, None, :, None]  # [H, N, 1, N, 1]
             by_turn = scores.view(B, H, N, -1, N, keys.shape[2] // N)
             scores = (by_turn + bias.to(scores.dtype)).view(scores.shape)
+        if near is not None:
+            scores = scores + near.to(scores.dtype)
         scores = scores.masked_fill(~may_attend, float('-inf'))
         return (scores.softmax(-1).to(values.dtype) @ values).unflatten(2, (N, -1))
 
@@ -217,10 +285,12 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer block; MLP ratio 4 (TIMAR.md §3)."""
 
-    def __init__(self, width: int, n_heads: int, n_ages: int = 0):
+    def __init__(
+        self, width: int, n_heads: int, n_ages: int = 0, nearness: torch.Tensor | None = None
+    ):
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.attn = Attention(width, n_heads, n_ages)
+        self.attn = Attention(width, n_heads, n_ages, nearness)
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width, 4 * width)
 

@@ -15,7 +15,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from timar_ros.config import SamplingConfig, TimarConfig
-from timar_ros.model.attention import NORM_EPS, Block, TurnCache
+from timar_ros.model.attention import NORM_EPS, Block, TurnCache, make_nearness
 from timar_ros.model.diffusion import DiffusionHead, draw_diffusion
 from timar_ros.model.persistence import Persistence, foretell, last_shown, no_persistence
 from timar_ros.model.speech import LogMelSpeech, Wav2Vec2Speech
@@ -30,6 +30,10 @@ from timar_ros.model.turn import (
     turn_causal_mask,
 )
 from timar_ros.motion import get_space
+
+# Frames before its own that the heads look at first (`nearness`): the moment, the last 0.3 s, the
+# last second, everything.
+_WINDOWS = ((-1, 1), (0, 8), (6, 24), None)
 
 
 def make_speech_encoder(config: TimarConfig) -> nn.Module:
@@ -81,8 +85,12 @@ class TIMAR(nn.Module):
         self.encoder_pos_embed_learned = nn.Parameter(torch.zeros(1, n_slots, D))
         self.diffusion_pos_embed_learned = nn.Parameter(torch.zeros(1, n_slots, D))
         n_ages = 0 if in_window else config.max_turns
+        near = None
+        if config.nearness:
+            windows = [_WINDOWS[head % len(_WINDOWS)] for head in range(config.n_heads)]
+            near = make_nearness(windows, n_ages, config.frames_per_turn)
         self.encoder_blocks = nn.ModuleList(
-            Block(D, config.n_heads, n_ages) for _ in range(config.n_layers)
+            Block(D, config.n_heads, n_ages, near) for _ in range(config.n_layers)
         )
         self.encoder_norm = nn.LayerNorm(D, eps=NORM_EPS)
         self.diffloss = DiffusionHead(
