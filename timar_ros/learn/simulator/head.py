@@ -26,6 +26,13 @@ _PACE = (0.5, 0.8, 1.2)
 # Loudness and pitch to angles: kernel's early and late ends; see `follow`. Signs and sizes are
 # ours; what is known is that heads move with loudness and pitch (Hadar et al. 1983; Munhall et
 # al. 2004), at 0.2-1.1 Hz above all.
+# Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
+# first-order; pauses are waited through.
+ATTEND_DEG = np.array([-4.5, 3.0, 0.0])
+_ONSET_S, _RISE_S, _PAUSE_S, _FALL_S = 0.08, 0.12, 1.0, 1.5
+_SPEAKS = 0.35
+# What the user's voice does to the head comes when it was heard.
+_HEARD_S = 0.4
 _MIMICRY_S = 0.6
 _MIMICRY_GAIN = 0.4
 
@@ -58,6 +65,28 @@ def follow(heard: Prosody) -> np.ndarray:
     yaw = _weigh(heard.energy, _kernel(-0.15, 0.9, reach) - _kernel(-1.1, 0.9, reach))
     roll = _weigh(melody, _kernel(0.0, 0.8, reach) - long)
     return np.stack([pitch / 0.21, yaw / 0.3, roll / 0.09], 1)
+
+
+def attend_to(other: Prosody) -> np.ndarray:
+    """
+    Follow whether the other speaks, `[F]` 0 to 1, from what was heard by then.
+
+    Formula: 0.08 s after the energy rises above 0.35 a first-order rise of 0.12 s; 1 s after it
+    fell below for good a first-order fall of 1.5 s.
+
+    Source: heads turn to who begins to speak within 0.2 to 0.4 s (Kendon 1967; latency of
+        orienting head movements: Goldring et al. 1996).
+    """
+    speaks = other.energy > _SPEAKS
+    attends, level, since_s = np.zeros(len(speaks)), 0.0, np.inf
+    late = round(_ONSET_S * _FPS)
+    for frame in range(len(speaks)):
+        is_heard = frame >= late and speaks[frame - late]
+        since_s = 0.0 if is_heard else since_s + 1 / _FPS
+        target = float(since_s <= _PAUSE_S)
+        level += (target - level) * (1 - np.exp(-1 / (_FPS * (_RISE_S if target else _FALL_S))))
+        attends[frame] = level
+    return attends
 
 
 def find_accents(heard: Prosody) -> list[tuple[int, float]]:
@@ -124,9 +153,9 @@ def converse_with_head(
     Move a head through a conversation, nods and gaze apart.
 
     Formula: width · by_activity(width) · deviation · (√0.7 followed + √0.3 path), followed =
-    own voice's `follow` while speaking, the other's (yaw mirrored) while listening; a beat of up
-    to 0.9° down at each accent of its own; 0.4 of the other's head 0.6 s ago, in 0.2-1.1 Hz,
-    while it does not speak; breathing at 0.25 Hz, 0.12°; drift below 0.05 Hz, 0.8°.
+    own voice's `follow` while speaking, the other's (yaw mirrored, 0.4 s later) while listening;
+    a beat of up to 0.9° down at each accent of its own; 0.4 of the other's head 0.6 s ago, in
+    0.2-1.1 Hz, while it does not speak; breathing at 0.25 Hz, 0.12°; drift below 0.05 Hz, 0.8°.
 
     Args:
         own: what is heard of its voice.
@@ -149,7 +178,9 @@ def converse_with_head(
     walked = np.stack([np.interp(position, grid, column) for column in path.T], 1)
     speaking = own.activity[:, None]
     followed = follow(own) * np.sqrt(speaking)
-    followed = followed + follow(other) * [1, -1, -1] * (1 - speaking)
+    late = round(_HEARD_S * _FPS)
+    echoed = np.pad(follow(other), ((late, 0), (0, 0)))[:n_frames]
+    followed = followed + echoed * [1, -1, -1] * (1 - speaking)
     size = by_activity(_WIDTH, own.activity, other.activity)[:, None] * np.deg2rad(_DEVIATION_DEG)
     head = size * (np.sqrt(_FOLLOWED) * followed + np.sqrt(1 - _FOLLOWED) * walked)
     for frame, strength in find_accents(own):

@@ -8,12 +8,18 @@ import numpy as np
 
 from timar_ros.learn.simulator.dialogue import PARTIES, Dialogue, Utterance
 from timar_ros.learn.simulator.gaze import lead_head, plan_blinks, plan_gaze, turn_eyes
-from timar_ros.learn.simulator.head import converse_with_head, find_accents, pulse
+from timar_ros.learn.simulator.head import (
+    ATTEND_DEG,
+    attend_to,
+    converse_with_head,
+    find_accents,
+    pulse,
+)
 from timar_ros.learn.simulator.mouth import Mouth, sounding
 from timar_ros.learn.simulator.nods import PlantedNod, plan_nods, play_nods
 from timar_ros.learn.simulator.prosody import Prosody
 from timar_ros.learn.simulator.recorded import MOUTH_NAMES
-from timar_ros.learn.simulator.style import Persona, both_sides, settle, wear
+from timar_ros.learn.simulator.style import Persona, both_sides, wear
 
 _RATE_HZ = 16000
 _FPS = 25
@@ -72,10 +78,11 @@ def perform(
     """
     Let one of the two take part in a conversation.
 
-    Besides head, nods, eyes and mouth: brows rise with accents (0.25) and 0.35 s after a
-    question (0.5, with a tilt of 4°); a smile answers laughter after 0.3 s (0.5) and goes with
-    one's own; what style and persona add. A smile takes from the rounding of lips, never from the
-    jaw.
+    Besides head, nods, eyes and mouth: who is spoken to raises the head by 4.5°, turns it by 3°
+    and tilts it as the person does, and stays so through pauses (`head.attend_to`); brows rise
+    with accents (0.25) and 0.35 s after a question (0.5, with a tilt of 4°); a smile answers
+    laughter after 0.3 s (0.5) and goes with one's own; what style and persona add. A smile takes
+    from the rounding of lips, never from the jaw.
 
     Args:
         party: who it is.
@@ -110,8 +117,9 @@ def perform(
     lively = np.maximum(own_prosody.activity, other_prosody.activity)
     neck = head + posture + lead_head(gaze, lively)
     neck[:, 0] += nod_pitch
-    listening = other_prosody.activity * (1 - own_prosody.activity)
-    neck[:, 2] += persona.tilt_rad * settle(listening, 0.5)
+    listening = attend_to(other_prosody) * (1 - own_prosody.activity)
+    neck += persona.amplitude * np.deg2rad(ATTEND_DEG) * listening[:, None]
+    neck[:, 2] += persona.tilt_rad * listening
 
     spoken = move_mouth(utterances, voices[party], mouth)
     for column, name in enumerate(MOUTH_NAMES):
