@@ -1,0 +1,141 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What the teacher lets people say: when, how it ends, where it sounds, and with which mouth."""
+
+import pathlib
+
+import numpy as np
+from numpy.testing import assert_allclose, assert_array_equal
+import pytest
+
+from timar_ros.learn.recording import read_wav
+from timar_ros.learn.simulator import prosody, room, scripts, voices
+from timar_ros.learn.simulator.dialogue import RecordedSpeaker, converse
+from timar_ros.learn.simulator.mouth import learn_mouth
+from timar_ros.learn.simulator.recorded import MOUTH_NAMES, Recording, read_facegood
+from timar_ros.stream.lips import lip_sync, voice_envelope
+from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
+
+_DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
+_JAW = MOUTH_NAMES.index('jawOpen')
+_FPS = 25
+
+
+def _read(name: str) -> np.ndarray:
+    samples, rate_hz = read_wav(_DEMO / f'{name}.wav')
+    return Resampler(rate_hz).resample(samples[:, 0])
+
+
+@pytest.fixture(scope='module')
+def recordings():
+    """Return the demo's voices, each with a mouth that opens as it is loud."""
+    made = {}
+    for name in ('agent', 'user'):
+        voice = _read(name)
+        opening = voice_envelope(voice, SAMPLE_RATE_HZ, _FPS)
+        mouth = np.zeros((len(opening), len(MOUTH_NAMES)), np.float32)
+        mouth[:, _JAW] = np.clip(3 * opening, 0, 1)
+        made[name] = Recording(name, voice, mouth)
+    return made
+
+
+def _talk(recordings, seed: int):
+    speakers = {name: RecordedSpeaker(made, 0, False) for name, made in recordings.items()}
+    return converse(speakers, scripts.topics(False), 60.0, np.random.default_rng(seed))
+
+
+def test_the_same_draws_make_the_same_conversation_and_others_make_another(recordings):
+    first, again, other = (_talk(recordings, seed) for seed in (3, 3, 4))
+
+    for party in ('agent', 'user'):
+        assert_array_equal(again.voice(party), first.voice(party))
+        assert (other.voice(party) != first.voice(party)).any()
+    assert again.cues == first.cues
+
+
+def test_a_cue_is_a_phrase_end_of_the_other_followed_by_a_pause(recordings):
+    dialogue = _talk(recordings, 3)
+
+    assert len(dialogue.cues['agent'] + dialogue.cues['user']) > 3
+    for party, other in (('agent', 'user'), ('user', 'agent')):
+        said = [u for u in dialogue.of(other) if u.kind == 'phrase']
+        for cue_s in dialogue.cues[party]:
+            ended = [u for u in said if u.end_s == pytest.approx(cue_s)]
+            assert [u.ending for u in ended] == ['fall']
+            assert ended[0].end_s - ended[0].start_s >= 0.7
+            later = [u.start_s for u in said if u.start_s > cue_s - 0.01]
+            assert later and min(later) >= cue_s + 0.55
+
+
+def test_held_out_scripts_share_no_story_line_with_the_others():
+    said = {}
+    for held_out in (False, True):
+        rng = np.random.default_rng(0)
+        names = scripts.topics(held_out)
+        lines = [scripts.write_turn('story', names[i % len(names)], rng) for i in range(300)]
+        said[held_out] = {line.text for turn in lines for line in turn if '{' not in line.text}
+    things = {held_out: {t for t in said[held_out] if 'the mast' in t} for held_out in said}
+
+    assert not set(scripts.topics(False)) & set(scripts.topics(True))
+    assert len(said[False]) > 500
+    assert things[True] and not things[False]
+
+
+def test_the_end_of_a_thought_is_lower_and_the_end_of_a_question_higher():
+    time_s = np.arange(2 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    hum = np.sign(np.sin(2 * np.pi * 160 * time_s)).astype(np.float32) * 0.1
+
+    pitch = {
+        ending: prosody.find_pitch(voices.end_phrase(hum, ending))[-6:-2].mean()
+        for ending in ('fall', 'plain', 'rise')
+    }
+
+    assert_allclose(pitch['fall'] / 160, voices.ENDINGS['fall'], rtol=0.05)
+    assert_allclose(pitch['rise'] / 160, voices.ENDINGS['rise'], rtol=0.12)
+    assert pitch['fall'] < pitch['plain'] < pitch['rise']
+
+
+def test_no_speaker_of_a_program_is_in_both_sets():
+    settings = [
+        {(voice.program, voice.setting) for voice in voices.list_voices(held_out, True)}
+        for held_out in (False, True)
+    ]
+
+    assert settings[0] and settings[1]
+    assert not settings[0] & settings[1]
+
+
+def test_a_missing_program_is_named_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATH', str(tmp_path))
+
+    with pytest.raises(FileNotFoundError, match='flite and espeak-ng .* apt install flite'):
+        voices.Synthesiser(tmp_path / 'cache')
+
+
+def test_a_folder_without_facegood_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f'{tmp_path}.*facegood'):
+        read_facegood(tmp_path)
+
+
+def test_a_room_changes_neither_the_time_of_a_voice_nor_its_length():
+    voice = _read('user')[: 10 * SAMPLE_RATE_HZ]
+    heard = room.reverberate(voice, 0.4, np.random.default_rng(0))
+    envelopes = [voice_envelope(samples, SAMPLE_RATE_HZ, 100) for samples in (voice, heard)]
+    shifts = [
+        np.corrcoef(envelopes[0][20:-20], np.roll(envelopes[1], -k)[20:-20])[0, 1]
+        for k in range(5)
+    ]
+
+    assert len(heard) == len(voice) == len(room.telephone(voice))
+    assert int(np.argmax(shifts)) <= 1
+
+
+def test_a_learned_mouth_is_in_time_with_a_voice_it_never_heard_and_closed_in_silence(recordings):
+    mouth = learn_mouth([recordings['agent']], n_steps=200)
+    voice = np.concatenate([recordings['user'].samples, np.zeros(32000, np.float32)])
+    moved = mouth.speak(voice)
+    lag = lip_sync(moved[:, _JAW], voice, SAMPLE_RATE_HZ)
+
+    assert abs(lag.lag_s) < 0.03
+    assert lag.correlation > 0.6
+    assert_array_equal(moved[-40:], 0)
