@@ -71,10 +71,9 @@ def lead_head(gaze: np.ndarray, lively: np.ndarray) -> np.ndarray:
         gaze: `[F, 2]` rad.
         lively: `[F]`, how much anybody speaks, 0 to 1: in joint silence only the eyes move.
     """
-    gaze = gaze * lively[:, None]
     window = np.hanning(25)[1:-1]
     smooth = np.stack([np.convolve(axis, window / window.sum(), 'same') for axis in gaze.T], 1)
-    smooth = np.pad(smooth, ((3, 0), (0, 0)))[: len(gaze)] * _HEAD_SHARE
+    smooth = np.pad(smooth, ((3, 0), (0, 0)))[: len(gaze)] * _HEAD_SHARE * lively[:, None]
     return np.stack([smooth[:, 1], smooth[:, 0], np.zeros(len(gaze))], 1)
 
 

@@ -28,8 +28,10 @@ _PACE = (0.5, 0.8, 1.2)
 # al. 2004), at 0.2-1.1 Hz above all.
 # Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
 # first-order; pauses are waited through.
-ATTEND_DEG = np.array([-4.5, 3.0, 0.0])
+ATTEND_DEG = np.array([-2.5, 4.5, 0.0])  # rather turned than raised: no nod begins like that
 _ONSET_S, _RISE_S, _PAUSE_S, _FALL_S = 0.08, 0.12, 1.0, 1.5
+# Movement, unlike posture, dies down soon after a voice: held and falling, s.
+LIVELY_S = (0.2, 0.25)
 _SPEAKS = 0.35
 # What the user's voice does to the head comes when it was heard.
 _HEARD_S = 0.4
@@ -67,12 +69,12 @@ def follow(heard: Prosody) -> np.ndarray:
     return np.stack([pitch / 0.21, yaw / 0.3, roll / 0.09], 1)
 
 
-def attend_to(other: Prosody) -> np.ndarray:
+def attend_to(other: Prosody, hold_s: float = _PAUSE_S, fall_s: float = _FALL_S) -> np.ndarray:
     """
     Follow whether the other speaks, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: 0.08 s after the energy rises above 0.35 a first-order rise of 0.12 s; 1 s after it
-    fell below for good a first-order fall of 1.5 s.
+    Formula: 0.08 s after the energy rises above 0.35 a first-order rise of 0.12 s; `hold_s`
+    after it fell below for good a first-order fall of `fall_s`.
 
     Source: heads turn to who begins to speak within 0.2 to 0.4 s (Kendon 1967; latency of
         orienting head movements: Goldring et al. 1996).
@@ -83,8 +85,8 @@ def attend_to(other: Prosody) -> np.ndarray:
     for frame in range(len(speaks)):
         is_heard = frame >= late and speaks[frame - late]
         since_s = 0.0 if is_heard else since_s + 1 / _FPS
-        target = float(since_s <= _PAUSE_S)
-        level += (target - level) * (1 - np.exp(-1 / (_FPS * (_RISE_S if target else _FALL_S))))
+        target = float(since_s <= hold_s)
+        level += (target - level) * (1 - np.exp(-1 / (_FPS * (_RISE_S if target else fall_s))))
         attends[frame] = level
     return attends
 
@@ -172,8 +174,10 @@ def converse_with_head(
     Source: TIMAR.md §8 (mimicry at about 600 ms in 0.2-1.1 Hz); spectrum: multitpc.
     """
     n_frames = len(own.energy)
-    position = np.cumsum(by_activity(_PACE, own.activity, other.activity) * pace)
-    position = position + rng.uniform(0, max(len(path) - position[-1] - 1, 0))
+    attends = attend_to(other, *LIVELY_S)
+    position = np.cumsum(by_activity(_PACE, own.activity, attends) * pace)
+    longest = max(_PACE) * pace * n_frames  # whatever is said, so that the draw is the same
+    position = position + rng.uniform(0, max(len(path) - longest - 1, 0))
     grid = np.arange(len(path))
     walked = np.stack([np.interp(position, grid, column) for column in path.T], 1)
     speaking = own.activity[:, None]
@@ -181,13 +185,13 @@ def converse_with_head(
     late = round(_HEARD_S * _FPS)
     echoed = np.pad(follow(other), ((late, 0), (0, 0)))[:n_frames]
     followed = followed + echoed * [1, -1, -1] * (1 - speaking)
-    size = by_activity(_WIDTH, own.activity, other.activity)[:, None] * np.deg2rad(_DEVIATION_DEG)
+    size = by_activity(_WIDTH, own.activity, attends)[:, None] * np.deg2rad(_DEVIATION_DEG)
     head = size * (np.sqrt(_FOLLOWED) * followed + np.sqrt(1 - _FOLLOWED) * walked)
     for frame, strength in find_accents(own):
         head[:, 0] += np.deg2rad(0.9) * strength * pulse(n_frames, frame + 1, 0.6)
     if seen is not None:
         band = scipy.signal.butter(1, (0.2, 1.1), 'bandpass', fs=_FPS, output='sos')
-        shift = int(_MIMICRY_S * _FPS) - 6  # the causal filter is late by about 0.25 s itself
+        shift = int(_MIMICRY_S * _FPS)  # the filter is late above its middle only, 0.47 Hz
         copied = np.pad(scipy.signal.sosfilt(band, seen, axis=0), ((shift, 0), (0, 0)))[:n_frames]
         head += _MIMICRY_GAIN * copied * (1 - speaking)
     head *= width[:, None]

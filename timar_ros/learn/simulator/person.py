@@ -10,6 +10,7 @@ from timar_ros.learn.simulator.dialogue import PARTIES, Dialogue, Utterance
 from timar_ros.learn.simulator.gaze import lead_head, plan_blinks, plan_gaze, turn_eyes
 from timar_ros.learn.simulator.head import (
     ATTEND_DEG,
+    LIVELY_S,
     attend_to,
     converse_with_head,
     find_accents,
@@ -78,7 +79,7 @@ def perform(
     """
     Let one of the two take part in a conversation.
 
-    Besides head, nods, eyes and mouth: who is spoken to raises the head by 4.5°, turns it by 3°
+    Besides head, nods, eyes and mouth: who is spoken to raises the head by 2.5°, turns it by 4.5°
     and tilts it as the person does, and stays so through pauses (`head.attend_to`); brows rise
     with accents (0.25) and 0.35 s after a question (0.5, with a tilt of 4°); a smile answers
     laughter after 0.3 s (0.5) and goes with one's own; what style and persona add. A smile takes
@@ -104,20 +105,24 @@ def perform(
     face, posture, width = wear(style)
     channels = {name: np.zeros(n_frames) for name in _channel_names()}
 
+    # Each draws for itself: what happens late in a clip changes nothing that was before.
+    nod_rng, gaze_rng, head_rng, lid_rng = map(np.random.default_rng, rng.integers(2**32, size=4))
     nods = plan_nods(
         dialogue.cues[party], style[:, -1], len(shapes[persona.nod_shape]) // 40, persona.nod_hz,
-        persona.nod, persona.willing, rng,
+        persona.nod, persona.willing, nod_rng,
     )  # fmt: skip
     nod_pitch, busy = play_nods(nods, shapes[persona.nod_shape], n_frames)
-    gaze = plan_gaze(utterances, _rests(own_prosody, other_prosody), persona.away, rng)
+    attends = attend_to(other_prosody)
+    rests = _lasts(np.maximum(own_prosody.activity, attends) < 0.3, 1.0)
+    gaze = plan_gaze(utterances, rests, persona.away, gaze_rng)
     head = converse_with_head(
-        own_prosody, other_prosody, path, persona.pace, width * persona.amplitude, seen, rng
+        own_prosody, other_prosody, path, persona.pace, width * persona.amplitude, seen, head_rng
     )
     head[:, 0] *= 1 - 0.7 * busy
-    lively = np.maximum(own_prosody.activity, other_prosody.activity)
+    lively = np.maximum(own_prosody.activity, attend_to(other_prosody, *LIVELY_S))
     neck = head + posture + lead_head(gaze, lively)
     neck[:, 0] += nod_pitch
-    listening = attend_to(other_prosody) * (1 - own_prosody.activity)
+    listening = attends * (1 - own_prosody.activity)
     neck += persona.amplitude * np.deg2rad(ATTEND_DEG) * listening[:, None]
     neck[:, 2] += persona.tilt_rad * listening
 
@@ -152,7 +157,7 @@ def perform(
 
     eyes = turn_eyes(gaze, neck)
     ends_s = [utterance.end_s for utterance in utterances if utterance.kind == 'phrase']
-    lids = plan_blinks(gaze, ends_s, persona.blinks_per_minute, rng)
+    lids = plan_blinks(gaze, ends_s, persona.blinks_per_minute, lid_rng)
     for side in ('Left', 'Right'):
         channels[f'eyeBlink{side}'] = np.maximum(lids, 0.3 * eyes[f'eyeLookDown{side}'])
         channels[f'eyeWide{side}'] *= 1 - lids
@@ -169,10 +174,9 @@ def _channel_names() -> list[str]:
     return [*MOUTH_NAMES, 'browInnerUp', *sided]
 
 
-def _rests(own: Prosody, other: Prosody) -> np.ndarray:
-    """Tell where nobody has spoken for 1.5 s, bool `[F]`."""
-    silent = np.maximum(own.activity, other.activity) < 0.02
-    lasted = np.zeros(len(silent), int)
-    for i in range(1, len(silent)):
-        lasted[i] = lasted[i - 1] + 1 if silent[i] else 0
-    return lasted > 1.0 * _FPS
+def _lasts(is_so: np.ndarray, for_s: float) -> np.ndarray:
+    """Tell where `is_so` has been true for longer than that, bool `[F]`."""
+    lasted = np.zeros(len(is_so), int)
+    for i in range(1, len(is_so)):
+        lasted[i] = lasted[i - 1] + 1 if is_so[i] else 0
+    return lasted > for_s * _FPS
