@@ -13,7 +13,6 @@ moved. What to publish when is `recording`'s and `recording_bag`'s.
 from rcl_interfaces.msg import SetParametersResult
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -36,8 +35,6 @@ _NS_PER_MS = 1_000_000
 _SIM_START_NS = 100 * _NS_PER_S
 _CLOCK_STEP_NS = 10 * _NS_PER_MS
 _STEPS_AT_ONCE = 20
-# To reach a process on this machine or on the next takes much less.
-_ARRIVAL_NS = 20 * _NS_PER_MS
 # A clock that stands is told again, for whoever missed it.
 _REPEAT_NS = 100 * _NS_PER_MS
 
@@ -76,7 +73,7 @@ class ReplayNode(Node):
         self._begin_ns = self._steady_ns()
         self._playhead = Playhead(0, params.rate)
         self._is_paused = params.paused
-        self._events = self._next = self._lockstep = self._timing = None
+        self._events = self._next = self._lockstep = self._timing = self._arrived = None
         self._held_ns = self._told_ns = self._moment_ns = 0
         self._n_notes = 0
         self.start_ns = self.n_timeouts = 0
@@ -197,7 +194,7 @@ class ReplayNode(Node):
         self._next = next(self._events, None)
         if self._lockstep:
             self._lockstep.forget()
-            self._held_ns = 0
+            self._held_ns, self._arrived = 0, None
             self._moment_ns = self._lockstep.next_moment(self.start_ns + begin_ns)
         elif not self._is_paused:
             self._playhead.resume(tick_ns)
@@ -305,24 +302,13 @@ class ReplayNode(Node):
                 return
             if sim_ns == self._moment_ns:
                 if self._lockstep.expects_plan(self._moment_ns):
-                    self._let_arrive()
+                    # Its answer comes behind all that was published before: the node has heard
+                    # that, and may know of the moment. (DDS acknowledges seconds later.)
+                    self._arrived = self._ask()
                     self._held_ns = self._steady_ns()
-                    self._tell(sim_ns)
                     return
                 self._release()
             self._tell(sim_ns)
-
-    def _let_arrive(self) -> None:
-        """
-        Let what was published lie with its subscribers before they know of the moment.
-
-        NOTE: DDS acknowledges to another process seconds later, but delivers in order: it gets a
-        little time, and those who acknowledge sooner cost none.
-        """
-        until_ns = self._steady_ns() + _ARRIVAL_NS
-        for publisher in self._pubs.values():
-            left_ns = max(until_ns - self._steady_ns(), 0)
-            publisher.wait_for_all_acked(Duration(nanoseconds=left_ns))
 
     def _hold(self) -> None:
         now_ns = self._steady_ns()
@@ -334,11 +320,15 @@ class ReplayNode(Node):
                 f'({self.n_timeouts} so far); going on without it'
             )
             self._release()
+        elif self._arrived is not None:
+            if self._arrived.done():
+                self._arrived = None
+                self._tell(self._moment_ns)
         elif now_ns - self._told_ns > _REPEAT_NS:
             self._tell(self._moment_ns)
 
     def _release(self) -> None:
-        self._held_ns = 0
+        self._held_ns, self._arrived = 0, None
         self._moment_ns = self._lockstep.next_moment(self._moment_ns + 1)
 
     def _on_plan(self, msg: HeadMotionPlan) -> None:
