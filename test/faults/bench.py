@@ -41,8 +41,8 @@ one standard deviation. Limits:
 - a frame moves the head at most 0.5 degrees further than the largest one without the fault (on the
   node: at most 5 degrees, 8 where DDS decides which of two publishers is heard); where the head
   has glided to rest and comes back, 12 degrees, by the blend of three frames;
-- two turns after the fault's end the head is at most 0.3 degrees off, after
-  minutes of silence 1, because the loudness of the voices is learned anew then;
+- two turns after the fault's end the head is at most 0.3 degrees off, after minutes of silence 1,
+  because the loudness of the voices is learned anew then;
 - at most 4 MiB of audio and motion are held.
 
 {verdict}
