@@ -28,8 +28,9 @@ _SILENCE_S = 600.0
 
 _TEXT = """# What can go wrong, and what the head makes of it
 
-Written by `make bench-faults` (hours; it goes on where it was stopped); the same faults, shorter, are part of `make test`. They are made in
-[faults.py](../test/faults/faults.py), [node_faults.py](../test/faults/node_faults.py).
+Written by `make bench-faults` (hours; it goes on where it was stopped); the same faults, shorter,
+are part of `make test`. They are made in [faults.py](../test/faults/faults.py),
+[node_faults.py](../test/faults/node_faults.py).
 
 The weights are tiny and random, with turns of 1 s, and hold the head 28.6 degrees down, so that a
 jump to neutral would show. They remember one turn: two turns after a fault nothing of it is left

@@ -3,6 +3,7 @@
 """What the conversation node does with audio and clocks that go wrong: say it, and go on."""
 
 import array
+import dataclasses
 
 import numpy as np
 import pytest
@@ -119,7 +120,7 @@ def test_a_rate_that_changes_in_mid_stream_is_counted_and_followed(
         slow = Voice(make_voice(0.8)[::2, None], 8000)
         rest = list(conversation_events(slow, None, start_ns + at_ns))
         first = [e for e in events if e.topic == 'agent/audio' or e.at_ns <= at_ns]
-        shifted = [type(e)(e.at_ns + at_ns, e.topic, e.msg) for e in rest]
+        shifted = [dataclasses.replace(e, at_ns=e.at_ns + at_ns) for e in rest]
         return sorted(first + shifted, key=lambda event: event.at_ns)
 
     start_ns = play_faulty(spoil)

@@ -3,8 +3,10 @@
 """How plans take over from one another and come to rest."""
 
 import numpy as np
+from numpy.testing import assert_array_equal
+import pytest
 
-from timar_ros.stream.plan import PlanInForce, glide
+from timar_ros.stream.plan import PlanInForce, glide, stitch
 
 REST = np.zeros(3, np.float32)
 
@@ -85,3 +87,33 @@ def test_a_glide_after_a_wild_last_step_stays_near_the_way_to_rest():
     tail = glide(motion, REST, fps=25)
 
     assert np.abs(tail).max() < 1.0
+
+
+def test_a_step_between_two_drafted_turns_is_closed_by_the_frames_on_both_sides():
+    slope = np.arange(50, dtype=np.float32)[:, None] * np.float32([0.01, -0.02])
+    jump = np.where(np.arange(50)[:, None] >= 25, 1.0, 0.0).astype(np.float32)
+
+    closed = stitch(slope + jump, 25, 0, 3)
+
+    steps = np.diff(closed, axis=0) - np.diff(slope, axis=0)
+    assert np.abs(steps[24]).max() < 1e-6  # at the seam
+    assert np.abs(steps).max() < 0.45  # the jump of 1 is spread over six frames
+    assert_array_equal(closed[:22], (slope + jump)[:22])
+    assert_array_equal(closed[28:], (slope + jump)[28:])
+
+
+@pytest.mark.parametrize('first', [23, 25])
+def test_what_was_shown_before_a_seam_stays_as_it_was(first):
+    motion = np.where(np.arange(50)[:, None] >= 25, 1.0, 0.0).astype(np.float32)
+
+    closed = stitch(motion, 25, first, 3)
+
+    assert_array_equal(closed[:first], motion[:first])
+    assert abs(closed[25] - closed[24]) < 1e-6
+
+
+def test_motion_that_goes_on_smoothly_is_not_stitched():
+    motion = np.arange(50, dtype=np.float32)[:, None] * np.float32([0.25, -0.5])
+
+    assert_array_equal(stitch(motion, 25, 0, 3), motion)
+    assert_array_equal(stitch(motion, 25, 0, 0), motion)

@@ -83,14 +83,24 @@ def test_no_head_reacts_sooner_than_its_timing_allows(make_model):
     assert all(soonest <= r.after_s <= soonest + 1 / 3 + 0.2 for r in found), found
 
 
-def test_a_plan_that_takes_over_without_a_blend_shows_as_a_step(make_model):
+def test_steps_where_plans_take_over_are_told_from_the_others():
+    seams = range(10, 1000, 10)
+    degrees = np.full((1000, 1), 1.0)
+    degrees[list(seams)] = 3.0
+    degrees[[frame + 1 for frame in seams]] = 2.0
+    neck = np.deg2rad(np.cumsum(degrees, 0)) * [0.0, 0.0, 1.0]
+
+    assert reaction.compare_seams(neck, seams, 2) == pytest.approx((3.0, 1.0))
+    with pytest.raises(ValueError, match='plan less often'):
+        reaction.compare_seams(neck[9:], range(1, 1000, 10), 10)
+
+
+def test_the_seams_of_a_conversation_are_counted(make_model):
     model = make_model(cache='banded', level='causal', positions='turn', frames_per_turn=25)
     voices = {name: _voice(name)[: 20 * SAMPLE_RATE_HZ] for name in ('user', 'agent')}
+    timing = TimingConfig(replan_hz=3.0, agent_lead_ms=500)
 
-    def at_seams(blend_ms: int) -> float:
-        timing = TimingConfig(replan_hz=3.0, agent_lead_ms=500, blend_ms=blend_ms)
-        step, elsewhere, n_seams = reaction.measure_seams(Conversation(model, timing), voices)
-        assert n_seams >= 40
-        return step / elsewhere
+    at_seams, elsewhere, n_seams = reaction.measure_seams(Conversation(model, timing), voices)
 
-    assert at_seams(120) < at_seams(0)
+    assert 50 <= n_seams <= 70
+    assert 0 < at_seams < 20 * elsewhere

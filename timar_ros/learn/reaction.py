@@ -179,22 +179,32 @@ def measure_seams(
         {name: (voice, SAMPLE_RATE_HZ) for name, voice in voices.items()},
         on_plan=lambda plan: seams.append(plan.first_frame),
     )
-    steps = head_steps(motion[:-1, conversation.space.neck], motion[1:, conversation.space.neck])
-    # Steps to the frames that are blended; step i leads to frame i + 1.
-    n_blend = max(conversation.schedule.blend_frames, 1)
+    neck = motion[:, conversation.space.neck]
+    return *compare_seams(neck, seams, conversation.schedule.blend_frames), len(seams)
+
+
+def compare_seams(neck: np.ndarray, seams: Sequence[int], n_blend: int) -> tuple[float, float]:
+    """
+    Return p95 of a head's steps over which new plans blend in, and of the others, degrees.
+
+    Args:
+        neck: rotation vectors `[T, 3]`, rad.
+        seams: the first frame of each plan.
+        n_blend: over so many frames it takes over.
+
+    Raises:
+        ValueError: all steps are at seams, or none is.
+    """
+    steps = head_steps(neck[:-1], neck[1:])  # step i leads to frame i + 1
     is_seam = np.zeros(len(steps), bool)
     for first_frame in seams:
-        is_seam[max(first_frame - 1, 0) : max(first_frame - 1 + n_blend, 0)] = True
+        is_seam[max(first_frame - 1, 0) : max(first_frame - 1 + max(n_blend, 1), 0)] = True
     if is_seam.all() or not is_seam.any():
         raise ValueError(
             f'expected frames at seams and frames between them, got {is_seam.sum()} of '
             f'{len(is_seam)} at seams; plan less often or blend faster'
         )
-    return (
-        float(np.percentile(steps[is_seam], 95)),
-        float(np.percentile(steps[~is_seam], 95)),
-        len(seams),
-    )
+    return tuple(float(np.percentile(steps[of], 95)) for of in (is_seam, ~is_seam))
 
 
 def _read_voice(path: pathlib.Path) -> np.ndarray:

@@ -25,7 +25,7 @@ from timar_ros.stream.engine import Engine
 from timar_ros.stream.hearing import SpeechAhead
 from timar_ros.stream.level import ClipLevel, LevelState
 from timar_ros.stream.motion_track import MotionTrack
-from timar_ros.stream.plan import Plan, PlanInForce, glide
+from timar_ros.stream.plan import Plan, PlanInForce, glide, stitch
 from timar_ros.stream.schedule import Schedule
 from timar_ros.stream.style import AgentStyle, Expressiveness, StyleTrack
 from timar_ros.stream.voices import VOICES, Voices
@@ -336,6 +336,8 @@ class Conversation:
         drawn = self.engine.draft(turns, self._state)
         motion = drawn[0].flatten(0, 1).cpu().numpy()  # [N·T, M]
         first = max(planned, first_turn * T)
+        for seam in range(T, len(motion), T):
+            motion = stitch(motion, seam, first - first_turn * T, self.schedule.blend_frames)
         motion = motion[first - first_turn * T :]
         return first, self._in_force.blend(first, motion, self.schedule.blend_frames)
 

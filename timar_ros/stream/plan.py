@@ -74,6 +74,39 @@ def glide(motion: np.ndarray, rest: np.ndarray, fps: int) -> np.ndarray:
     return (rest + start * position_part + velocity * velocity_part).astype(np.float32)
 
 
+def stitch(motion: np.ndarray, seam: int, first: int, n_frames: int) -> np.ndarray:
+    """
+    Close the step between two turns that were drafted side by side.
+
+    Formula: the gap is what the step at the seam has beyond the mean of its neighbours; it is
+    shared by the frames on both sides, most by those at the seam (smoothstep), none by those that
+    were shown already. Nothing is delayed.
+
+    Args:
+        motion: `[F, M]`.
+        seam: the first frame of the later turn.
+        first: the first frame that may change.
+        n_frames: over so many on each side.
+
+    Returns:
+        `[F, M]`.
+    """
+    after = min(n_frames, len(motion) - seam)
+    before = min(n_frames, seam - first)
+    if seam < 2 or after < 2 or before < 0:
+        return motion
+    steps = np.diff(motion[seam - 2 : seam + 2], axis=0)
+    gap = steps[1] - (steps[0] + steps[2]) / 2
+    motion = motion.copy()
+    for n, sign, frames in (
+        (before, 1, np.arange(seam - 1, seam - 1 - before, -1)),
+        (after, -1, np.arange(seam, seam + after)),
+    ):
+        s = 1 - np.arange(n, dtype=np.float32)[:, None] / max(n, 1)
+        motion[frames] += sign * n / (before + after) * gap * (s * s * (3 - 2 * s))
+    return motion
+
+
 class PlanInForce:
     """
     The frames that are or will be shown.
