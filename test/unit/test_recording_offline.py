@@ -141,7 +141,9 @@ def test_a_shorter_voice_is_followed_by_silence_not_by_nothing(model, timing):
     )
 
     assert len(short) == 60
-    np.testing.assert_array_equal(short, padded[:60])
+    # The last frames are joined to the turn behind them, which only `padded` has heard of.
+    n_blend = Conversation(model, timing).schedule.blend_frames
+    np.testing.assert_array_equal(short[:-n_blend], padded[: 60 - n_blend])
 
 
 def test_a_voice_with_nan_is_refused(model):
