@@ -162,7 +162,12 @@ def test_a_head_looks_at_its_window_in_time_first():
                     if not is_inside:
                         is_inside = window[0] <= own - other + age * T <= window[1]
                     expected = 0.0 if is_inside else -6.0
-                    assert near[head, query, age, key] == expected, (head, query, age, key)
+                    assert near[head, query, n_ages - 1 - age, key] == expected, (
+                        head,
+                        query,
+                        age,
+                        key,
+                    )
 
 
 @pytest.mark.parametrize('n_turns', [1, 4, 6])

@@ -17,12 +17,14 @@ _CONFIG = dataclasses.replace(PRESETS['mini'], history='masked')
 _TURN_NS = 1_000_000_000
 
 
-def _plan(config=_CONFIG, n_turns=_N, **recipe):
+def _plan(config=_CONFIG, n_turns=_N, agent_speech=None, **recipe):
     S = n_turns * config.samples_per_turn
     flags = torch.ones(_B, n_turns, _T, dtype=torch.bool)
     windows = {
         'user_speech': torch.ones(_B, n_turns, config.samples_per_turn),
-        'agent_speech': torch.ones(_B, n_turns, config.samples_per_turn),
+        'agent_speech': torch.ones(_B, n_turns, config.samples_per_turn)
+        if agent_speech is None
+        else agent_speech,
         'user_motion': torch.zeros(_B, n_turns, _T, _M),
         'agent_motion': torch.zeros(_B, n_turns, _T, _M),
         'user_seen': flags,
@@ -95,6 +97,18 @@ def test_frames_beyond_the_known_voice_are_not_learned():
     is_open = torch.arange(_N * _T) >= 2 * _T
     assert views['weight'][:, is_open].unique().tolist() == [0.0, 3.0]
     assert not (samples_known & is_open & (views['weight'] == 0)).any()
+
+
+def test_frames_beyond_the_known_voice_are_learned_until_it_says_something():
+    speech = torch.full((_B, _N, 16000), 0.01)
+    speech[:, 3, 12 * 640 :] = 1.0
+    views = _plan(agent_speech=speech)
+
+    last_silent = 3 * _T + 12
+    ends = ((views['weight'] > 0).int() * torch.arange(1, _N * _T + 1)).amax(1)
+    n_known = views['known'].reshape(_B, _N * _T, 640).all(2).sum(1)
+    assert torch.equal(ends, n_known.clamp(min=last_silent))
+    assert (n_known < last_silent).any() and (n_known > last_silent).any()
 
 
 def test_a_turn_that_is_not_yet_heard_to_its_end_is_open_with_all_its_motion_shown():

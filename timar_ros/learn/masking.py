@@ -11,8 +11,8 @@ This file puts that into the training distribution; it refuses to know where win
     turns      0 ... k-1   | k                                   | k+1
     user       heard       | heard until τ - hearing_delay, then null
     agent says known       | known until τ + agent_lead,                   then silent
-    motion     history     | shown until τ + plan_latency, then to be drawn; not learned where
-                           |                              the agent's voice is not known
+    motion     history     | shown until τ + plan_latency, then to be drawn; not learned from
+                           |               where the agent says something that is not known
 
 When τ - hearing_delay lies in turn k-1, that turn is open too, and all of its motion is shown.
 
@@ -39,6 +39,8 @@ _HEARING_DELAY_S = (0.04, 0.25)
 _PLAN_LATENCY_S = (0.04, 0.2)
 _LEAD_BEYOND_LATENCY_S = (0.1, 0.7)
 _TIMING = TimingConfig()
+# An agent that is this much quieter (rms) than its voice is, which has 1, says nothing.
+_SILENCE = 0.04
 
 
 def draw_mask_ratio(train: TrainConfig, rng: np.random.Generator) -> float:
@@ -101,8 +103,9 @@ def mask_windows(
     """
     B, N, T, M = windows['agent_motion'].shape
     views, not_dropped, noises, has_camera, has_style = [], [], [], [], []
-    for rng in rngs:
-        views.append(_draw_view(N, config, train, ratio, rng))
+    loudness = windows['agent_speech'].view(B, N * T, -1).square().mean(-1).sqrt().numpy()
+    for rng, says_nothing in zip(rngs, loudness < _SILENCE, strict=True):
+        views.append(_draw_view(N, config, train, ratio, says_nothing, rng))
         not_dropped.append(rng.random((2, N, T)) >= train.user_drop)
         has_camera.append(rng.random() >= train.user_motion_drop)
         has_style.append(rng.random(2) >= train.style_drop)
@@ -140,14 +143,19 @@ def mask_windows(
 
 
 def _draw_view(
-    N: int, config: TimarConfig, train: TrainConfig, ratio: float, rng: np.random.Generator
+    N: int,
+    config: TimarConfig,
+    train: TrainConfig,
+    ratio: float,
+    says_nothing: np.ndarray,
+    rng: np.random.Generator,
 ) -> _View:
     n_frames, n_samples = N * config.frames_per_turn, N * config.samples_per_turn
     view = _View(
         np.zeros(n_frames, bool), np.ones(n_frames, bool), n_samples, np.ones(n_frames, np.float32)
     )
     if rng.random() < train.planning:
-        _plan(view, N, config, train.planning_weight, rng)
+        _plan(view, N, config, train.planning_weight, says_nothing, rng)
         return view
     T = config.frames_per_turn
     open_turn = int(rng.integers(N))
@@ -171,7 +179,12 @@ def _draw_view(
 
 
 def _plan(
-    view: _View, N: int, config: TimarConfig, weight: float, rng: np.random.Generator
+    view: _View,
+    N: int,
+    config: TimarConfig,
+    weight: float,
+    says_nothing: np.ndarray,
+    rng: np.random.Generator,
 ) -> None:
     """Make a window that ends in the turns open at one planning moment."""
     T, fps = config.frames_per_turn, config.fps
@@ -198,4 +211,6 @@ def _plan(
         view.is_shown[:first_open] = True
     view.n_known = math.floor(known_s * config.sample_rate_hz + 1e-3)
     view.weight[first_open:] = weight
-    view.weight[n_known:] = 0.0
+    # A voice that is not known is taken for silence; where it is silence, nothing is missing.
+    speaks_again = np.flatnonzero(~says_nothing[n_known:])
+    view.weight[n_known + speaks_again[0] if len(speaks_again) else N * T :] = 0.0

@@ -106,15 +106,15 @@ def make_nearness(
         n_frames: T.
 
     Returns:
-        `[H, L, n_ages, L]`: 0 inside a head's window, -6 outside; separators, which have no
-        time, see and are seen at 0.
+        `[H, L, n_ages, L]`, the oldest age first, as keys lie: 0 inside a head's window, -6
+        outside; separators, which have no time, see and are seen at 0.
     """
     # On the CPU by name, so that a model may be laid out on the meta device.
     L = 4 * n_frames + 10
     frame = torch.full((L,), -1, device='cpu')
     for modality in MODALITIES:
         frame[slots(modality, n_frames)] = torch.arange(n_frames, device='cpu')
-    age = torch.arange(n_ages, device='cpu')[None, :, None]
+    age = torch.arange(n_ages - 1, -1, -1, device='cpu')[None, :, None]
     before = frame[:, None, None] - frame[None, None, :] + age * n_frames  # [L, n_ages, L]
     has_time = (frame >= 0)[:, None, None] & (frame >= 0)[None, None, :]
     nearness = torch.zeros(len(windows), L, n_ages, L, device='cpu')
@@ -135,7 +135,7 @@ class Attention(nn.Module):
         n_ages: ages of turns with a learned bias of their own for each head (turn-relative
             positions); 0 = none.
         nearness: bias `[H, L, n_ages, L]` of each query slot on the slots of a turn of each age,
-            the same in all layers; None = none.
+            the oldest first, the same in all layers; None = none.
     """
 
     def __init__(
@@ -161,13 +161,8 @@ class Attention(nn.Module):
         bias = by_turn.repeat_interleave(n_tokens, -1)[None, :, None, :]
         if self.nearness is None:
             return bias
-        return bias + self._near(n_turns, wanted).to(bias.dtype)
-
-    def _near(self, n_turns: int, wanted: slice) -> torch.Tensor:
-        """Nearness `[H, wanted, n_turns·L]` of a query in the last of these turns."""
-        ages = torch.arange(n_turns - 1, -1, -1, device=self.nearness.device)
-        ages = ages.clamp(max=self.nearness.shape[2] - 1)
-        return self.nearness[:, wanted][:, :, ages].flatten(2)
+        near = self.nearness[:, wanted].flatten(2)[..., -n_keys:]  # no copy: it lies as keys do
+        return bias + near.to(bias.dtype)
 
     def forward(
         self,
@@ -226,8 +221,9 @@ class Attention(nn.Module):
         if self.nearness is None:
             return None
         turns = torch.arange(n_turns, device=self.nearness.device)
-        ages = (turns[:, None] - turns[None, :]).clamp(0, self.nearness.shape[2] - 1)
-        near = self.nearness[:, wanted][:, :, ages]  # [H, wanted, N, N, L]
+        n_ages = self.nearness.shape[2]
+        ages = (turns[:, None] - turns[None, :]).clamp(0, n_ages - 1)
+        near = self.nearness[:, wanted][:, :, n_ages - 1 - ages]  # [H, wanted, N, N, L]
         return near.permute(0, 2, 1, 3, 4).flatten(3).flatten(1, 2)
 
     def _attend_together(self, queries, keys, values, near) -> torch.Tensor:

@@ -7,11 +7,13 @@ All drafts of a turn share it, so a replan moves only as far as what was heard m
 """
 
 from collections.abc import Sequence
+import functools
 
 import numpy as np
 import torch
 
 
+@functools.lru_cache(256)  # every plan of a turn asks for the same
 def _normal(seed: int, turn: int, draw: int, n: int) -> np.ndarray:
     """Return n standard normal numbers, float32, for one place in a conversation."""
     # Philox counts instead of remembering, and its raw numbers are the same in every NumPy.

@@ -28,11 +28,15 @@ _PACE = (0.5, 0.8, 1.2)
 # al. 2004), at 0.2-1.1 Hz above all.
 # Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
 # first-order; pauses are waited through.
-ATTEND_DEG = np.array([-2.5, 4.5, 0.0])  # rather turned than raised: no nod begins like that
+ATTEND_DEG = np.array([-2.0, 3.5, 0.0])  # rather turned than raised: no nod begins like that
 _ONSET_S, _RISE_S, _PAUSE_S, _FALL_S = 0.08, 0.12, 1.0, 1.5
 # Movement, unlike posture, dies down soon after a voice: held and falling, s.
 LIVELY_S = (0.2, 0.25)
 _SPEAKS = 0.35
+# Listeners also sway with the speaker's stress (Hadar et al. 1985: a quarter of their movements):
+# degrees at full energy, when it begins, and the time of each of two first-order lags, s.
+SWAY_DEG = np.array([-0.8, 2.6, 1.6])
+_SWAY_S, _SWAY_LAG_S = 0.08, 0.1
 # What the user's voice does to the head comes when it was heard.
 _HEARD_S = 0.4
 _MIMICRY_S = 0.6
@@ -89,6 +93,22 @@ def attend_to(other: Prosody, hold_s: float = _PAUSE_S, fall_s: float = _FALL_S)
         level += (target - level) * (1 - np.exp(-1 / (_FPS * (_RISE_S if target else fall_s))))
         attends[frame] = level
     return attends
+
+
+def sway_with(other: Prosody) -> np.ndarray:
+    """
+    Follow how loud the other is, `[F]` 0 to 1, from what was heard by then.
+
+    Formula: energy, 0.08 s later, through two first-order lags of 0.1 s.
+
+    Source: Hadar, Steiner and Rose 1985 (listeners move in step with the speaker's stress).
+    """
+    late = round(_SWAY_S * _FPS)
+    energy = np.pad(np.clip(other.energy, 0, 1), (late, 0))[: len(other.energy)]
+    gain = 1 - np.exp(-1 / (_FPS * _SWAY_LAG_S))
+    for _ in range(2):
+        energy = scipy.signal.lfilter([gain], [1, gain - 1], energy)
+    return energy
 
 
 def find_accents(heard: Prosody) -> list[tuple[int, float]]:

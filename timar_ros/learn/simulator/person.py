@@ -11,10 +11,12 @@ from timar_ros.learn.simulator.gaze import lead_head, plan_blinks, plan_gaze, tu
 from timar_ros.learn.simulator.head import (
     ATTEND_DEG,
     LIVELY_S,
+    SWAY_DEG,
     attend_to,
     converse_with_head,
     find_accents,
     pulse,
+    sway_with,
 )
 from timar_ros.learn.simulator.mouth import Mouth, sounding
 from timar_ros.learn.simulator.nods import PlantedNod, plan_nods, play_nods
@@ -79,8 +81,9 @@ def perform(
     """
     Let one of the two take part in a conversation.
 
-    Besides head, nods, eyes and mouth: who is spoken to raises the head by 2.5°, turns it by 4.5°
-    and tilts it as the person does, and stays so through pauses (`head.attend_to`); brows rise
+    Besides head, nods, eyes and mouth: who is spoken to raises the head by 2.0°, turns it by 3.5°
+    and tilts it as the person does, and stays so through pauses (`head.attend_to`), swaying
+    by up to 3.2° with how loud the other is (`head.sway_with`); brows rise
     with accents (0.25) and 0.35 s after a question (0.5, with a tilt of 4°); a smile answers
     laughter after 0.3 s (0.5) and goes with one's own; what style and persona add. A smile takes
     from the rounding of lips, never from the jaw.
@@ -124,6 +127,8 @@ def perform(
     neck[:, 0] += nod_pitch
     listening = attends * (1 - own_prosody.activity)
     neck += persona.amplitude * np.deg2rad(ATTEND_DEG) * listening[:, None]
+    sways = sway_with(other_prosody) * (1 - own_prosody.activity) * (1 - 0.7 * busy)
+    neck += persona.amplitude * np.deg2rad(SWAY_DEG) * sways[:, None]
     neck[:, 2] += persona.tilt_rad * listening
 
     spoken = move_mouth(utterances, voices[party], mouth)
