@@ -28,6 +28,8 @@ _RATE_HZ = 16000
 _FPS = 25
 # A learned mouth opens less than the real one did on the held-out clip (deviation 0.10 to 0.15).
 _MOUTH_GAIN = 1.25
+# Share of the interest in the other that is gone while one speaks: who interrupts is noticed.
+_ABSORBED = 0.4
 _NECK = ('neck_x', 'neck_y', 'neck_z')
 
 
@@ -83,7 +85,8 @@ def perform(
 
     Besides head, nods, eyes and mouth: who is spoken to raises the head by 2.0°, turns it by 3.5°
     and tilts it as the person does, and stays so through pauses (`head.attend_to`), swaying
-    by up to 3.2° with how loud the other is (`head.sway_with`); brows rise
+    by up to 3.2° with how loud the other is (`head.sway_with`), both 0.6 times as much while
+    speaking; brows rise
     with accents (0.25) and 0.35 s after a question (0.5, with a tilt of 4°); a smile answers
     laughter after 0.3 s (0.5) and goes with one's own; what style and persona add. A smile takes
     from the rounding of lips, never from the jaw.
@@ -125,9 +128,10 @@ def perform(
     lively = np.maximum(own_prosody.activity, attend_to(other_prosody, *LIVELY_S))
     neck = head + posture + lead_head(gaze, lively)
     neck[:, 0] += nod_pitch
-    listening = attends * (1 - own_prosody.activity)
+    open_to_other = 1 - _ABSORBED * own_prosody.activity
+    listening = attends * open_to_other
     neck += persona.amplitude * np.deg2rad(ATTEND_DEG) * listening[:, None]
-    sways = sway_with(other_prosody) * (1 - own_prosody.activity) * (1 - 0.7 * busy)
+    sways = sway_with(other_prosody) * open_to_other * (1 - 0.7 * busy)
     neck += persona.amplitude * np.deg2rad(SWAY_DEG) * sways[:, None]
     neck[:, 2] += persona.tilt_rad * listening
 
