@@ -32,6 +32,11 @@ def generate_launch_description():
                 'user': ParameterValue(LaunchConfiguration('user'), value_type=str),
                 'agent': ParameterValue(LaunchConfiguration('agent'), value_type=str),
                 'bag': ParameterValue(LaunchConfiguration('bag'), value_type=str),
+                'user_topic': ParameterValue(LaunchConfiguration('user_topic'), value_type=str),
+                'agent_topic': ParameterValue(LaunchConfiguration('agent_topic'), value_type=str),
+                'user_motion_topic': ParameterValue(
+                    LaunchConfiguration('user_motion_topic'), value_type=str
+                ),
                 'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float),
                 'seek_s': ParameterValue(LaunchConfiguration('seek_s'), value_type=float),
                 'paused': ParameterValue(LaunchConfiguration('paused'), value_type=bool),
@@ -72,6 +77,21 @@ def generate_launch_description():
                 'bag',
                 default_value='',
                 description='A bag instead of wavs: its folder, or an .mcap or .db3 file',
+            ),
+            DeclareLaunchArgument(
+                'user_topic',
+                default_value='user/audio',
+                description="Topic of the user's voice in the bag",
+            ),
+            DeclareLaunchArgument(
+                'agent_topic',
+                default_value='agent/audio',
+                description="Topic of the robot's voice in the bag",
+            ),
+            DeclareLaunchArgument(
+                'user_motion_topic',
+                default_value='user/head_motion',
+                description="Topic of the user's head in the bag",
             ),
             DeclareLaunchArgument(
                 'rate', default_value='1.0', description='Recorded seconds a second, with a clock'

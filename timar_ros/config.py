@@ -48,8 +48,10 @@ class TimarConfig:
         denoiser_width, denoiser_blocks: U and blocks of the diffusion head.
         frame_mix: the agent-motion token of a frame also carries the other three tokens of that
             frame (ours; the published model leaves all of it to attention).
-        nearness: heads of attention begin with windows in time of their own, instead of finding
-            among 110 slots of several turns where to look (ours, with positions 'turn').
+        nearness: windows in time of the attention's heads, first and last frame before a token's
+            own (negative = after it), in turn; an empty one = everything. So a head need not find
+            among 110 slots of several turns where to look. None at all = as published; ours,
+            with positions 'turn'.
         noise_spread: deviation, in frames, of the window that motion is drawn with: noise that
             changes slowly leaves each frame's own distribution as it is; 0 = white, as published.
         noise_scale: the temperature that these weights are best drawn at; the one of
@@ -87,7 +89,7 @@ class TimarConfig:
     denoiser_width: int = 1024
     denoiser_blocks: int = 3
     frame_mix: bool = False
-    nearness: bool = False
+    nearness: tuple[tuple[int, ...], ...] = ()
     noise_spread: float = 0.0
     noise_scale: float = 1.0
     variance_bound: float = 0.0
@@ -118,6 +120,12 @@ class TimarConfig:
         _at_least('persistence', self.persistence, 0)
         if self.nearness and self.positions != 'turn':
             raise ValueError(f"nearness needs positions 'turn', got {self.positions!r}")
+        for window in self.nearness:
+            if len(window) not in (0, 2) or list(window) != sorted(window):
+                raise ValueError(
+                    'nearness must be windows [first, last] in frames, or [] for everything, '
+                    f'got {list(window)}'
+                )
         if self.persistence and self.history != 'masked':
             raise ValueError(
                 "persistence needs history 'masked': it goes on from what is shown of the open "
@@ -331,6 +339,18 @@ def to_dict(config) -> dict:
     return dataclasses.asdict(config)
 
 
+def _as_tuple(value, hint, name: str):
+    """Turn lists, which are all that YAML and JSON know, into tuples of what `hint` says."""
+    kind = typing.get_args(hint)[0]
+    if isinstance(value, list | tuple):
+        if typing.get_origin(kind) is tuple:
+            return tuple(_as_tuple(item, kind, name) for item in value)
+        if all(type(item) is kind for item in value):
+            return tuple(value)
+    of = kind.__name__ if isinstance(kind, type) else 'list'
+    raise ValueError(f'{name} must be a list of {of}, got {value!r}')
+
+
 def from_dict(cls, mapping: dict, source: str):
     """
     Build a configuration from a mapping, strictly.
@@ -353,10 +373,8 @@ def from_dict(cls, mapping: dict, source: str):
             close = difflib.get_close_matches(str(key), known, n=1)
             hint = f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(known)}'
             raise ValueError(f'{source}: unknown key {key!r}{hint}')
-        if typing.get_origin(hints[key]) is tuple:  # YAML and JSON know lists only
-            if not isinstance(value, list | tuple) or not all(type(v) is str for v in value):
-                raise ValueError(f'{source}: {key} must be a list of str, got {value!r}')
-            values[key] = tuple(value)
+        if typing.get_origin(hints[key]) is tuple:
+            values[key] = _as_tuple(value, hints[key], f'{source}: {key}')
             continue
         allowed = typing.get_args(hints[key]) or (hints[key],)
         if float in allowed and type(value) is int:

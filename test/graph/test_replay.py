@@ -175,6 +175,20 @@ def test_wavs_of_any_type_are_read_alike(tmp_path, make_voice, dtype):
     assert read.sample_rate_hz == 8000
 
 
+@pytest.mark.parametrize(
+    ('content', 'told'),
+    [
+        (b'', 'got an empty file'),
+        (b'RIFF$\0\0\0WAVEfmt \x10\0\0\0\1\0', 'expected a PCM or float'),
+    ],
+)
+def test_a_wav_that_breaks_off_in_its_header_gives_a_sentence(tmp_path, content, told):
+    (tmp_path / 'voice.wav').write_bytes(content)
+
+    with pytest.raises(ValueError, match=f'voice.wav: .*{told}'):
+        read_voice(tmp_path / 'voice.wav')
+
+
 def test_an_empty_wav_and_one_with_nan_are_refused(tmp_path):
     wavfile.write(tmp_path / 'empty.wav', 8000, np.zeros(0, np.int16))
     wavfile.write(tmp_path / 'nan.wav', 8000, np.full(10, np.nan, np.float32))
@@ -231,3 +245,14 @@ def test_events_of_a_voice_alone_begin_with_it():
 
     assert user == [20_000_000 * (i + 1) for i in range(6)]
     assert agent == [20_000_000 * i - 500_000_000 for i in range(6)]
+
+
+@pytest.mark.parametrize('position_ns', [0, 1, 20_000_000, 50_000_001, 100_000_000])
+def test_what_is_over_is_left_out_and_the_rest_as_it_was(position_ns):
+    samples = np.arange(1600, dtype=np.int16)[:, None]
+    voices = Voice(samples, RATE_HZ), Voice(samples[:1103], 11025)
+    whole = [event for event in conversation_events(*voices, 0) if event.end_ns > position_ns]
+
+    events = list(conversation_events(*voices, 0, position_ns=position_ns))
+
+    assert events == whole

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A replayed recording can be paused, moved and sped up, and the graph's clock goes with it."""
 
+import time
+
 import numpy as np
 import pytest
 from rcl_interfaces.msg import Parameter as ParameterMsg
@@ -138,6 +140,26 @@ def test_seeking_goes_on_from_there_and_the_clock_with_it(graph, play, ramp, tar
         assert np.diff(clock_s).min() < -0.5
     last = packet_from_fields(player.chunks[-1]).samples[:, 0] * 32768
     np.testing.assert_array_equal(last, ramp[1][-320:])
+
+
+def test_while_a_place_is_looked_for_the_clock_stands(graph, play):
+    player = play(clock=True)
+    assert graph.spin_until(lambda: len(player.chunks) > 20)
+    find = player.replay._recording.events
+
+    def find_slowly(*where):
+        time.sleep(1.0)
+        return find(*where)
+
+    player.replay._recording.events = find_slowly
+    n_before = len(player.clocks)
+    assert player.set(seek_s=2.0)[0].successful
+    player.finish()
+
+    clock_s = (np.array(player.clocks[n_before:]) - player.replay.start_ns) / 1e9
+    there_s = clock_s[clock_s >= 2.0]
+    assert there_s[0] == 2.0
+    assert there_s[1] < 2.5
 
 
 def test_the_same_place_can_be_sought_twice(graph, play):

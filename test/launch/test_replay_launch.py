@@ -60,6 +60,10 @@ def test_what_the_launch_file_sets_are_parameters_of_the_node():
             assert value == fields[name].default, name
 
 
+def test_topics_of_a_bag_can_be_named_as_the_node_asks_for_it():
+    assert {'user_topic', 'agent_topic', 'user_motion_topic'} <= set(declared())
+
+
 def test_what_it_passes_on_are_arguments_of_the_conversations_launch_file():
     pytest.importorskip('rclpy', reason='no ROS 2 here: source env.sh')
     from timar_ros.nodes.arguments import ARGUMENTS

@@ -75,7 +75,7 @@ def test_a_mirrored_turn_gives_mirrored_context_where_positions_are_mirrored(
     make_model, make_turns
 ):
     # Without positions nothing in a turn tells first from last: attention has no direction.
-    model = make_model(cache='banded', persistence=0, style=False, nearness=False)
+    model = make_model(cache='banded', persistence=0, style=False, nearness=())
     model.encoder_pos_embed_learned.zero_()
     model.diffusion_pos_embed_learned.zero_()
     turns = stack_turns(make_turns(model.config, 1, is_partial=True))

@@ -148,17 +148,17 @@ def test_a_full_cache_says_what_to_do():
 
 def test_a_head_looks_at_its_window_in_time_first():
     T, n_ages = 3, 2
-    near = make_nearness([(0, 2), (4, 5), None], n_ages, T)
+    near = make_nearness([(0, 2), (4, 5), ()], n_ages, T)
 
     modality = [None] * (4 * T + 10)
     for name in MODALITIES:
         for frame, slot in enumerate(range(4 * T + 10)[slots(name, T)]):
             modality[slot] = frame
-    for head, window in enumerate([(0, 2), (4, 5), None]):
+    for head, window in enumerate([(0, 2), (4, 5), ()]):
         for query, own in enumerate(modality):
             for age in range(n_ages):
                 for key, other in enumerate(modality):
-                    is_inside = window is None or own is None or other is None
+                    is_inside = not window or own is None or other is None
                     if not is_inside:
                         is_inside = window[0] <= own - other + age * T <= window[1]
                     expected = 0.0 if is_inside else -6.0

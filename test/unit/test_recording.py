@@ -127,7 +127,7 @@ def test_a_wav_that_was_cut_off_is_heard_as_far_as_it_goes(tmp_path):
 @pytest.mark.parametrize(
     ('content', 'told'),
     [
-        (b'', 'cannot be read as one'),
+        (b'', 'got an empty file'),
         (b'hello, this is a text', 'cannot be read as one'),
         (b'RIFF\x24\x00\x00\x00WAVEfmt ', 'cannot be read as one'),
         (b'ID3' + bytes(200), 'cannot be read as one'),

@@ -151,8 +151,11 @@ def answer_deliveries(
     pending = {voice: next(feed, None) for voice, feed in feeds.items()}
     frames = iter(zip(*user_motion, strict=True)) if user_motion is not None else iter(())
     pending_frame = next(frames, None)
-    # `reactive` answers the last turn after its end.
-    end_ns = schedule.frame_ns(first_frame + n_frames) + 2 * schedule.turn_ns(1)
+    # Later moments change nothing that is wanted, and would miss a user who is not recorded.
+    end_ns = schedule.frame_ns(first_frame + n_frames)
+    if not schedule.is_anticipating:  # answers a turn after its end
+        last_turn = (first_frame + n_frames - 1) // schedule.config.frames_per_turn
+        end_ns = schedule.next_moment(schedule.turn_ns(last_turn + 1))
     begin_ns = min(first[0] for first in pending.values() if first is not None)
     moment = schedule.next_moment(begin_ns)
     while moment <= end_ns:

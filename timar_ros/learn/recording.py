@@ -80,6 +80,10 @@ def read_wav(path: pathlib.Path) -> tuple[np.ndarray, int]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no recording at {path}; give the path of a wav file')
+    if not path.stat().st_size:
+        raise ValueError(
+            f'{path}: expected a PCM or float wav, got an empty file; record it again'
+        )
     try:
         with warnings.catch_warnings():
             # a file cut off in the middle is read as far as it goes

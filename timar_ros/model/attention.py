@@ -6,6 +6,7 @@ Attention over this turn and the turns before it, with a cache of past turns' ke
 Knows turns only as blocks of L tokens. The masked path is the specification of the cached one.
 """
 
+from collections.abc import Sequence
 import dataclasses
 
 import torch
@@ -93,15 +94,13 @@ class TurnCache:
         return dataclasses.replace(self, keys=self.keys.clone(), values=self.values.clone())
 
 
-def make_nearness(
-    windows: list[tuple[int, int] | None], n_ages: int, n_frames: int
-) -> torch.Tensor:
+def make_nearness(windows: Sequence[tuple[int, ...]], n_ages: int, n_frames: int) -> torch.Tensor:
     """
     Give heads windows in time, so that each looks at a moment of its own before it learns where.
 
     Args:
         windows: for each head the first and last frame before a token's own that it looks at
-            (negative = after it), or None for all.
+            (negative = after it), or () for all.
         n_ages: turns that attention reaches back, the own one included.
         n_frames: T.
 
@@ -119,7 +118,7 @@ def make_nearness(
     has_time = (frame >= 0)[:, None, None] & (frame >= 0)[None, None, :]
     nearness = torch.zeros(len(windows), L, n_ages, L, device='cpu')
     for head, window in enumerate(windows):
-        if window is not None:
+        if window:
             is_outside = has_time & ((before < window[0]) | (before > window[1]))
             nearness[head][is_outside] = _FAR
     return nearness

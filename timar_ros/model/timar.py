@@ -31,10 +31,6 @@ from timar_ros.model.turn import (
 )
 from timar_ros.motion import get_space
 
-# Frames before its own that the heads look at first (`nearness`): the moment, the last 0.3 s, the
-# last second, everything.
-_WINDOWS = ((-1, 1), (0, 8), (6, 24), None)
-
 
 def make_speech_encoder(config: TimarConfig) -> nn.Module:
     """Return the speech encoder that a configuration names."""
@@ -87,7 +83,9 @@ class TIMAR(nn.Module):
         n_ages = 0 if in_window else config.max_turns
         near = None
         if config.nearness:
-            windows = [_WINDOWS[head % len(_WINDOWS)] for head in range(config.n_heads)]
+            windows = [
+                config.nearness[head % len(config.nearness)] for head in range(config.n_heads)
+            ]
             near = make_nearness(windows, n_ages, config.frames_per_turn)
         self.encoder_blocks = nn.ModuleList(
             Block(D, config.n_heads, n_ages, near) for _ in range(config.n_layers)

@@ -82,9 +82,14 @@ def read_voice(path) -> Voice:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no recording at {path}; give the path of a wav file')
+    if not path.stat().st_size:
+        raise ValueError(
+            f'{path}: expected a PCM or float wav, got an empty file; record it again'
+        )
     try:
         rate_hz, samples = wavfile.read(path)
-    except (ValueError, EOFError, IndexError) as error:
+    # NOTE: scipy has no exception of its own for a file that is cut off or no wav at all.
+    except Exception as error:
         raise ValueError(f'{path}: expected a PCM or float wav, got {error}; convert it') from None
     if not len(samples):
         raise ValueError(f'{path}: expected sound, got 0 samples; record it again')
@@ -99,12 +104,16 @@ def read_voice(path) -> Voice:
     return Voice(samples.reshape(len(samples), -1), rate_hz)
 
 
-def _chunks(voice: Voice, chunk_ms: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """Cut a voice: (first sample, number of samples up to its end, samples) of each chunk."""
+def _chunks(
+    voice: Voice, chunk_ms: int, position_ns: int
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Cut a voice: (first sample, count up to its end, samples) of each chunk not yet over."""
     n = max(1, voice.sample_rate_hz * chunk_ms // 1000)
-    for first in range(0, len(voice.samples), n):
+    n_over = max(position_ns, 0) * voice.sample_rate_hz // _NS_PER_S
+    for first in range(n_over // n * n, len(voice.samples), n):
         piece = voice.samples[first : first + n]
-        yield first, first + len(piece), piece
+        if (first + len(piece)) * _NS_PER_S // voice.sample_rate_hz > position_ns:
+            yield first, first + len(piece), piece
 
 
 def _to_msg(voice: Voice, first: int, samples: np.ndarray, start_ns: int) -> AudioChunk:
@@ -118,17 +127,17 @@ def _to_msg(voice: Voice, first: int, samples: np.ndarray, start_ns: int) -> Aud
     )
 
 
-def _user_events(voice: Voice, chunk_ms: int, start_ns: int) -> Iterator[Event]:
-    for first, end, samples in _chunks(voice, chunk_ms):
+def _user_events(voice: Voice, chunk_ms: int, start_ns: int, position_ns: int) -> Iterator[Event]:
+    for first, end, samples in _chunks(voice, chunk_ms, position_ns):
         captured_ns = end * _NS_PER_S // voice.sample_rate_hz
         msg = _to_msg(voice, first, samples, start_ns)
         yield Event(captured_ns, 'user/audio', msg, captured_ns)
 
 
 def _agent_events(
-    voice: Voice, chunk_ms: int, start_ns: int, agent_lead_ms: int
+    voice: Voice, chunk_ms: int, start_ns: int, agent_lead_ms: int, position_ns: int
 ) -> Iterator[Event]:
-    for first, end, samples in _chunks(voice, chunk_ms):
+    for first, end, samples in _chunks(voice, chunk_ms, position_ns):
         sent_ns = first * _NS_PER_S // voice.sample_rate_hz - agent_lead_ms * _NS_PER_MS
         msg = _to_msg(voice, first, samples, start_ns)
         msg.sent = stamp_from_ns(start_ns + sent_ns)
@@ -143,6 +152,7 @@ def conversation_events(
     chunk_ms: int = 20,
     agent_lead_ms: int = 400,
     turn_s: float = 1.0,
+    position_ns: int = 0,
 ) -> Iterator[Event]:
     """
     Play a conversation of one or two voices.
@@ -158,6 +168,7 @@ def conversation_events(
         chunk_ms: sound in one message.
         agent_lead_ms: how far ahead the agent's voice has to be known.
         turn_s: length of a turn.
+        position_ns: leave out what is over by then, since the recording's start.
 
     Yields:
         Events in the order of their times.
@@ -168,9 +179,9 @@ def conversation_events(
     user, agent = (v and v.followed_by_silence(n_turns * turn_s) for v in (user, agent))
     streams = []
     if user is not None:
-        streams.append(_user_events(user, chunk_ms, start_ns))
+        streams.append(_user_events(user, chunk_ms, start_ns, position_ns))
     if agent is not None:
-        streams.append(_agent_events(agent, chunk_ms, start_ns, agent_lead_ms))
+        streams.append(_agent_events(agent, chunk_ms, start_ns, agent_lead_ms, position_ns))
     return heapq.merge(*streams, key=lambda event: event.at_ns)
 
 
@@ -219,7 +230,5 @@ class WavRecording:
         Yields:
             Events in the order of their times.
         """
-        events = conversation_events(
-            *self._voices, start_ns, self._chunk_ms, agent_lead_ms, self._turn_s
-        )
-        return (event for event in events if event.end_ns > position_ns)
+        times = self._chunk_ms, agent_lead_ms, self._turn_s
+        return conversation_events(*self._voices, start_ns, *times, position_ns)

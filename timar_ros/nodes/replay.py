@@ -189,9 +189,12 @@ class ReplayNode(Node):
             self.start_ns = self._turn_after(tick_ns - position_ns // turn_ns * turn_ns)
             begin_ns = tick_ns - self.start_ns
         self._resume_ns = position_ns
-        self._playhead.seek(begin_ns, tick_ns)
         self._events = self._recording.events(self.start_ns, position_ns, self._lead_ms())
         self._next = next(self._events, None)
+        if self._params.clock:
+            # to find the place in a bag takes a while, in which the clock stands
+            tick_ns = self._tick_ns()
+        self._playhead.seek(begin_ns, tick_ns)
         if self._lockstep:
             self._lockstep.forget()
             self._held_ns, self._arrived = 0, None

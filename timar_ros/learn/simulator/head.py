@@ -35,8 +35,8 @@ LIVELY_S = (0.2, 0.25)
 _SPEAKS = 0.35
 # Listeners also sway with the speaker's stress (Hadar et al. 1985: a quarter of their movements):
 # degrees at full energy, when it begins, and the time of each of two first-order lags, s.
-SWAY_DEG = np.array([-0.8, 2.6, 1.6])
-_SWAY_S, _SWAY_LAG_S = 0.08, 0.1
+SWAY_DEG = np.array([-1.0, 3.4, 2.1])
+_SWAY_S, _SWAY_LAG_S = 0.04, 0.08
 # What the user's voice does to the head comes when it was heard.
 _HEARD_S = 0.4
 _MIMICRY_S = 0.6
@@ -99,7 +99,7 @@ def sway_with(other: Prosody) -> np.ndarray:
     """
     Follow how loud the other is, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: energy, 0.08 s later, through two first-order lags of 0.1 s.
+    Formula: energy, 0.04 s later, through two first-order lags of 0.08 s.
 
     Source: Hadar, Steiner and Rose 1985 (listeners move in step with the speaker's stress).
     """

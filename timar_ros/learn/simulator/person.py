@@ -29,7 +29,7 @@ _FPS = 25
 # A learned mouth opens less than the real one did on the held-out clip (deviation 0.10 to 0.15).
 _MOUTH_GAIN = 1.25
 # Share of the interest in the other that is gone while one speaks: who interrupts is noticed.
-_ABSORBED = 0.4
+_ABSORBED = 0.25
 _NECK = ('neck_x', 'neck_y', 'neck_z')
 
 
@@ -85,7 +85,7 @@ def perform(
 
     Besides head, nods, eyes and mouth: who is spoken to raises the head by 2.0°, turns it by 3.5°
     and tilts it as the person does, and stays so through pauses (`head.attend_to`), swaying
-    by up to 3.2° with how loud the other is (`head.sway_with`), both 0.6 times as much while
+    by up to 4.1° with how loud the other is (`head.sway_with`), both 0.75 times as much while
     speaking; brows rise
     with accents (0.25) and 0.35 s after a question (0.5, with a tilt of 4°); a smile answers
     laughter after 0.3 s (0.5) and goes with one's own; what style and persona add. A smile takes
