@@ -114,18 +114,13 @@ class TimarConfig:
         ).split():
             _at_least(name, getattr(self, name), 1)
         _at_least('token_width', self.token_width, 2)
-        _at_least('noise_spread', self.noise_spread, 0)
-        _at_least('noise_scale', self.noise_scale, 0)
-        _at_least('variance_bound', self.variance_bound, 0)
-        _at_least('persistence', self.persistence, 0)
+        for name in 'noise_spread noise_scale variance_bound persistence'.split():
+            _at_least(name, getattr(self, name), 0)
         if self.nearness and self.positions != 'turn':
             raise ValueError(f"nearness needs positions 'turn', got {self.positions!r}")
         for window in self.nearness:
             if len(window) not in (0, 2) or list(window) != sorted(window):
-                raise ValueError(
-                    'nearness must be windows [first, last] in frames, or [] for everything, '
-                    f'got {list(window)}'
-                )
+                raise ValueError(f'nearness takes [first, last] frames or [], got {list(window)}')
         if self.persistence and self.history != 'masked':
             raise ValueError(
                 "persistence needs history 'masked': it goes on from what is shown of the open "

@@ -100,3 +100,15 @@ def test_a_file_that_is_not_yaml_is_named(tmp_path):
 def test_configurations_cannot_be_changed_by_accident():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TimarConfig().width = 3
+
+
+def test_windows_in_time_come_from_lists_and_must_be_in_order():
+    windows = {'positions': 'turn', 'cache': 'banded', 'nearness': [[-1, 1], []]}
+
+    assert from_dict(TimarConfig, windows, 'x').nearness == ((-1, 1), ())
+    with pytest.raises(ValueError, match=r'nearness takes \[first, last\] frames or \[\], got'):
+        from_dict(TimarConfig, windows | {'nearness': [[3, 1]]}, 'x')
+    with pytest.raises(ValueError, match='x: nearness must be a list of int, got'):
+        from_dict(TimarConfig, windows | {'nearness': [[0.5, 1]]}, 'x')
+    with pytest.raises(ValueError, match='x: nearness must be a list of list, got True'):
+        from_dict(TimarConfig, windows | {'nearness': True}, 'x')
