@@ -54,7 +54,7 @@ def test_a_blend_begins_near_the_old_plan_and_ends_in_the_draft():
 
     blended = plan.blend(5, draft, 3)
 
-    s = np.array([1, 2, 3]) / 3
+    s = np.array([0.25, 0.5, 0.75])
     expected = 1 + 2 * (s * s * (3 - 2 * s))
     np.testing.assert_allclose(blended[:3, 0], expected, rtol=1e-6)
     np.testing.assert_array_equal(blended[3:], draft[3:])

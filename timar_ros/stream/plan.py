@@ -155,13 +155,12 @@ class PlanInForce:
             n_blend: over so many frames.
 
         Returns:
-            `[n, M]`: smoothstep from the frame before, all the old plan, to the last blended one,
-            all the draft.
+            `[n, M]`: smoothstep from the old plan to the draft.
         """
         n_blend = min(n_blend, len(motion))
         if not n_blend:
             return motion
-        s = np.arange(1, n_blend + 1, dtype=np.float32)[:, None] / n_blend
+        s = np.arange(1, n_blend + 1, dtype=np.float32)[:, None] / (n_blend + 1)
         weight = s * s * (3 - 2 * s)
         old = self.read(first_frame, n_blend)
         head = (1 - weight) * old + weight * motion[:n_blend]
