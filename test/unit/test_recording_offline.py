@@ -128,6 +128,22 @@ def test_a_refused_packet_is_told_and_the_conversation_goes_on(model):
     assert np.isfinite(motion).all()
 
 
+@pytest.mark.parametrize('n_frames', [37, 40, 41])
+def test_what_comes_after_the_last_frame_neither_changes_it_nor_is_missed(model, timing, n_frames):
+    deliveries = deliveries_of(user=voice(1), agent=voice(2))
+
+    whole = answer_deliveries(Conversation(model, timing), deliveries, 0, 60)
+    conversation = Conversation(model, timing)
+    part = answer_deliveries(conversation, deliveries, 0, n_frames)
+    heard = Conversation(model, timing)
+    until_end = {name: feed[: round(n_frames * 2)] for name, feed in deliveries.items()}
+    answer_deliveries(heard, until_end, 0, n_frames)
+
+    np.testing.assert_array_equal(part, whole[:n_frames])
+    for counters in (conversation.counters(), heard.counters()):
+        assert counters['late_user_frames'] == 0
+
+
 def test_a_shorter_voice_is_followed_by_silence_not_by_nothing(model, timing):
     user, agent = voice(1, 1.0), voice(2, 2.4)
     silence = np.zeros(len(agent) + 640 - len(user), np.float32)  # to the end of the last turn

@@ -110,6 +110,36 @@ def test_a_head_attends_to_a_voice_within_a_third_of_a_second_and_not_before():
     assert attends[-1] < 0.2
 
 
+def test_a_head_sways_with_a_voice_within_a_fifth_of_a_second_and_no_longer_than_it_lasts():
+    energy = np.zeros(12 * _FPS)
+    energy[5 * _FPS : 8 * _FPS] = 0.8
+    sways = head.sway_with(Prosody(energy, 0 * energy, 0 * energy))
+
+    assert_array_equal(sways[: 5 * _FPS], 0)
+    assert sways[round(5.2 * _FPS)] > 0.4
+    assert_allclose(sways[7 * _FPS : 8 * _FPS], 0.8, atol=1e-3)
+    assert sways[round(8.2 * _FPS)] < 0.4
+    assert sways[9 * _FPS] < 1e-3
+
+
+def test_who_interrupts_moves_the_head_of_who_speaks(stage):
+    dialogue, voices, prosody, mouth = stage
+    quiet = dataclasses.replace(dialogue, cues={'agent': []}, events={'agent': []})
+    talk = np.full(_N_FRAMES, 0.8)
+    speaking = Prosody(talk, 0 * talk, np.ones(_N_FRAMES))
+    silence = Prosody(*np.zeros((3, _N_FRAMES)))
+    burst = np.zeros(_N_FRAMES)
+    burst[30 * _FPS : 33 * _FPS] = 0.8
+    necks = [
+        _perform((quiet, voices, {'agent': speaking, 'user': heard}, mouth)).neck
+        for heard in (silence, Prosody(burst, 0 * burst, burst))
+    ]
+    apart = np.rad2deg(np.linalg.norm(necks[1] - necks[0], axis=1))
+
+    assert apart[: 30 * _FPS].max() < 0.1
+    assert apart[round(30.36 * _FPS)] > 2.0
+
+
 def test_nothing_of_the_others_voice_moves_a_head_before_it_sounds(stage):
     dialogue, voices, prosody, mouth = stage
     quiet = dataclasses.replace(dialogue, cues={'agent': []}, events={'agent': []})
