@@ -292,6 +292,12 @@ class ReplayNode(Node):
         if self._held_ns:
             self._hold()
             return
+        if self._arrived is not None:
+            waited_ns = self._steady_ns() - self._told_ns
+            timeout_ns = self._params.lockstep_timeout_s * _NS_PER_S
+            if not self._arrived.done() and waited_ns < timeout_ns:
+                return
+            self._arrived = None
         sim_ns = self.start_ns + self._playhead.position(0)
         if self._is_paused:
             if self._steady_ns() - self._told_ns > _REPEAT_NS:
@@ -312,6 +318,8 @@ class ReplayNode(Node):
                     return
                 self._release()
             self._tell(sim_ns)
+        # Far from the next moment the node has to follow, too: a clock that runs ahead jumps.
+        self._arrived = self._ask()
 
     def _hold(self) -> None:
         now_ns = self._steady_ns()
