@@ -227,6 +227,25 @@ def test_in_lockstep_every_frame_equals_the_one_offline(
         )
 
 
+def test_in_lockstep_the_clock_waits_for_the_node_between_its_plans_too(
+    graph, start_conversation, start_replay, wav
+):
+    node = start_conversation(timing='reactive')
+    assert graph.spin_until(lambda: node.is_active)
+    replay = start_replay(user=wav('user', 2.0), clock=True, lockstep=True)
+    ask, asked_ns = replay._ask, []
+
+    def ask_and_note():
+        asked_ns.append(replay._playhead.position(0))
+        return ask()
+
+    replay._ask = ask_and_note
+    assert graph.spin_until(replay.done.done, 60)
+
+    assert asked_ns[-1] > 2_000_000_000
+    assert np.diff(asked_ns).max() <= 200_000_000
+
+
 def test_without_a_partner_lockstep_says_so(graph, start_replay, wav):
     replay = start_replay(
         user=wav('user', 0.2), clock=True, lockstep=True, subscribers=0, wait_s=0.3
