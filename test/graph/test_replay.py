@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The replay node plays recordings as a microphone and a speaker would have."""
 
+import time
+
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
@@ -206,6 +208,9 @@ def test_in_lockstep_every_frame_equals_the_one_offline(
     node = start_conversation(timing=timing)
     paths = wav('user', 4.0, seed=1), wav('agent', 3.3, 22050, seed=5)
     assert graph.spin_until(lambda: node.is_active)
+    publish = node._plan_pub.publish
+    # Whoever gets a plan may move the clock on before the node's own thread goes on.
+    node._plan_pub.publish = lambda plan: (publish(plan), time.sleep(0.02))
     lockstep = {'clock': True, 'lockstep': True, 'tail_s': 1.0}
     replay = start_replay(user=paths[0], agent=paths[1], **lockstep)
 

@@ -333,8 +333,9 @@ class ConversationNode(LifecycleNode):
     # Output, in the worker's thread
 
     def _publish_plan(self, msg: HeadMotionPlan) -> None:
-        self._plan_pub.publish(msg)
+        # First of all it is in force: in lockstep the clock goes on as soon as it is out.
         self._plans.append([(stamp_to_ns(frame.header.stamp), frame) for frame in msg.frames])
+        self._plan_pub.publish(msg)
 
     def _publish_state(self, now_ns: int) -> None:
         self._state_pub.publish(state_to_msg(now_ns, **self._session.voices(now_ns)))
