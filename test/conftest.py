@@ -51,7 +51,7 @@ def _make_config(cache: str = 'rebuild', **changes) -> TimarConfig:
             'frame_mix': True,
             'style': True,
             'personas': ('ann', 'bo'),
-            'nearness': ((-1, 1), (0, 8), ()),
+            'nearness': ((-1, 1), (0, 8), (6, 24), ()),
         }
         if changes.get('history') != 'shown':
             ours['persistence'] = 5

@@ -23,7 +23,7 @@ def call(partner):
 
     def call(cls, name, **fields):
         client = partner.node.create_client(cls, f'conversation/{name}')
-        assert partner.graph.spin_until(client.service_is_ready)
+        assert partner.graph.spin_until(client.service_is_ready, 30)
         future = client.call_async(cls.Request(**fields))
         assert partner.graph.spin_until(future.done)
         partner.node.destroy_client(client)
