@@ -31,7 +31,7 @@ import torch
 from tqdm import tqdm
 
 from timar_ros.config import PRESETS, SamplingConfig, TimarConfig, TimingConfig
-from timar_ros.model.checkpoint import DTYPES
+from timar_ros.model.precision import DTYPES
 from timar_ros.model.stages import Stages, now_ms
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import Turn, stack_turns

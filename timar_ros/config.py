@@ -234,10 +234,10 @@ class TimingConfig:
 
     timing: str = 'anticipate'
     replan_hz: float = 5.0
-    hearing_delay_ms: int = 100
+    hearing_delay_ms: int = 80
     agent_lead_ms: int = 400
     plan_latency_ms: int = 120
-    blend_ms: int = 120
+    blend_ms: int = 80
 
     def __post_init__(self):
         _one_of('timing', self.timing, ('anticipate', 'reactive'))

@@ -24,7 +24,7 @@ DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
 def plan_offline(checkpoint, node, events, start_ns, stop_ns, user_frames=()):
     """Plan as the node should have; return its plans in order."""
     params = node._params
-    conversation = Conversation(load_checkpoint(checkpoint), params.timing_config())
+    conversation = Conversation(load_checkpoint(checkpoint, dtype='auto'), params.timing_config())
     for event in events:
         packet = packet_from_fields(event.msg)
         conversation.push_audio(event.topic.split('/')[0], packet, start_ns + event.at_ns)

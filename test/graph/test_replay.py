@@ -217,7 +217,9 @@ def test_in_lockstep_every_frame_equals_the_one_offline(
     assert graph.spin_until(replay.done.done, 60)
     graph.spin_for(0.2)
 
-    conversation = Conversation(load_checkpoint(checkpoint), node._params.timing_config())
+    conversation = Conversation(
+        load_checkpoint(checkpoint, dtype='auto'), node._params.timing_config()
+    )
     voices = {name: as_floats(path) for name, path in zip(VOICES, paths, strict=True)}
     offline = as_received(conversation.space, answer_recording(conversation, voices))
     delay_ns = node.schedule.shown_ns(0)

@@ -150,7 +150,7 @@ def start_replay(graph):
 
 def offline(checkpoint, path, timing):
     """Return what the evaluator shows, as messages carry it, by the stamp of each frame."""
-    model = load_checkpoint(checkpoint)
+    model = load_checkpoint(checkpoint, dtype='auto')
     recording = read_bag(path, model.space, LEAD_NS, Topics())
     shown, happened = answer(model, recording, timing, SamplingConfig())
     numbers = np.arange(len(shown.motion))

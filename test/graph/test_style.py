@@ -47,7 +47,9 @@ def say(graph, partner):
 
 
 def _plans_offline(path, node, events, start_ns, styles=(), style=None):
-    conversation = Conversation(load_checkpoint(path), node._params.timing_config(), style=style)
+    conversation = Conversation(
+        load_checkpoint(path, dtype='auto'), node._params.timing_config(), style=style
+    )
     for event in events:
         packet = packet_from_fields(event.msg)
         conversation.push_audio(event.topic.split('/')[0], packet, start_ns + event.at_ns)

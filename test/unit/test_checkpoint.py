@@ -143,5 +143,5 @@ def test_a_configuration_from_another_version_is_refused(tiny_checkpoint, tmp_pa
 
 
 def test_an_unknown_type_is_refused(tiny_checkpoint):
-    with pytest.raises(ValueError, match="dtype must be one of .* got 'int8'"):
+    with pytest.raises(ValueError, match="dtype must be auto or one of .* got 'int8'"):
         load_checkpoint(tiny_checkpoint, dtype='int8')

@@ -100,7 +100,7 @@ def test_with_the_loudness_of_the_clip_the_recording_level_does_not_matter(run, 
         # loud enough that the published 1e-7 is small against the variance
         scipy.io.wavfile.write(softer[-1], rate, samples * np.float32(0.5))
 
-    options = '--normalise', 'clip', '--timing', 'reactive'
+    options = '--normalise', 'clip', '--timing', 'reactive', '--dtype', 'float32'
     loud = motion_of(run('loud', *options))['motion']
     soft = motion_of(run('soft', *options, voices=softer))['motion']
     causal = motion_of(run('causal', '--timing', 'reactive'))['motion']

@@ -31,6 +31,7 @@ from timar_ros.learn.recording import Recording, read_motion_frames, read_wavs
 from timar_ros.learn.report import write_report
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
+from timar_ros.model.precision import DTYPES
 from timar_ros.model.timar import TIMAR
 from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.conversation import Conversation
@@ -166,7 +167,7 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
     checkpoint = options.checkpoint or find_shared(SHIPPED_CHECKPOINT)
     if options.threads:
         torch.set_num_threads(options.threads)
-    model = load_checkpoint(checkpoint, options.device)
+    model = load_checkpoint(checkpoint, options.device, options.dtype)
     recording = _read(options, model, timing)
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -283,6 +284,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--checkpoint', type=path, help='weights; the shipped ones by default')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument(
+        '--dtype', default='auto', choices=('auto', *DTYPES), help='of the weights, as live'
+    )
     parser.add_argument('--threads', type=int, default=0, help='of torch; 0: as it likes')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--out', type=path, required=True, help='folder for the three files')

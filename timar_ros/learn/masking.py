@@ -32,11 +32,11 @@ from timar_ros.model.turn import Turn
 
 # A plan leads what was heard by hearing_delay + plan_latency, 0 to 0.4 s by the node's settings.
 _LARGEST_LEAD_S = 0.4
-# Half of all planning moments have the delays that nodes have unless told otherwise, the others
+# Most planning moments have the delays that nodes have unless told otherwise, the others
 # any sensible ones, s.
-_USUAL = 0.5
-_HEARING_DELAY_S = (0.04, 0.25)
-_PLAN_LATENCY_S = (0.04, 0.2)
+_USUAL = 0.7
+_HEARING_DELAY_S = (0.04, 0.2)
+_PLAN_LATENCY_S = (0.04, 0.16)
 _LEAD_BEYOND_LATENCY_S = (0.1, 0.7)
 _TIMING = TimingConfig()
 # An agent that is this much quieter (rms) than its voice is, which has 1, says nothing.

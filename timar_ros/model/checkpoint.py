@@ -15,11 +15,11 @@ from safetensors.torch import save_file
 import torch
 
 from timar_ros.config import TimarConfig, from_dict, to_dict
+from timar_ros.model.precision import DTYPES, find_dtype
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import get_space
 
 FORMAT = 'timar_ros checkpoint 1'
-DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 
 
 def save_checkpoint(path, model: TIMAR, dtype: str = 'float32', notes: str = '') -> None:
@@ -96,7 +96,8 @@ def load_checkpoint(path, device='cpu', dtype: str = 'float32') -> TIMAR:
     Args:
         path: a checkpoint of `save_checkpoint`.
         device: torch device or its name.
-        dtype: 'float32', 'bfloat16' or 'float16', whatever the stored type.
+        dtype: 'float32', 'bfloat16', 'float16' or 'auto' (`precision.find_dtype`), whatever the
+            stored type.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -104,8 +105,7 @@ def load_checkpoint(path, device='cpu', dtype: str = 'float32') -> TIMAR:
             another shape; the message names them.
     """
     config = read_config(path)
-    if dtype not in DTYPES:
-        raise ValueError(f'dtype must be one of {", ".join(DTYPES)}, got {dtype!r}')
+    running = find_dtype(dtype, device)
     with torch.device('meta'):  # nothing is drawn that the file overwrites
         model = TIMAR(config)
     with safe_open(path, 'pt') as file:
@@ -113,7 +113,7 @@ def load_checkpoint(path, device='cpu', dtype: str = 'float32') -> TIMAR:
     check_names(model, stored, str(path))
     model.load_state_dict(stored, assign=True)
     model.requires_grad_(False)
-    model = model.to(device, DTYPES[dtype]).eval()
+    model = model.to(device, running).eval()
     # Units of motion stay float32 whatever the network's type.
     for name in stored:
         if name.startswith('motion_') and '.' not in name:

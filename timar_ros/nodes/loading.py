@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from timar_ros.config import HearingConfig, SamplingConfig, TimingConfig
-from timar_ros.model.checkpoint import DTYPES, load_checkpoint
+from timar_ros.model.checkpoint import load_checkpoint
+from timar_ros.model.precision import DTYPES
 from timar_ros.model.timar import TIMAR
 from timar_ros.nodes.params import parameter
 from timar_ros.stream.audio import AudioPacket
@@ -36,7 +37,11 @@ class ConversationParams:
 
     checkpoint: str = parameter('', 'weights: a .safetensors file; empty: those of the package')
     device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:1')
-    dtype: str = parameter('float32', 'type of the weights', choices=tuple(DTYPES))
+    dtype: str = parameter(
+        'auto',
+        'type of the weights; auto: bfloat16 on a CPU that multiplies in it, else float32',
+        choices=('auto', *DTYPES),
+    )
     threads: int = parameter(
         0,
         'CPU threads of torch, in the whole process; 0: one for small weights, else its choice',
