@@ -13,7 +13,6 @@ import pytest
 from timar_ros.learn.behaviour import head_speed, mouth_rest_ratio, power_shares
 from timar_ros.learn.clips import open_clips
 from timar_ros.learn.events import blinks_per_minute, find_nods, match_events
-from timar_ros.learn.recording import read_wav
 from timar_ros.learn.simulator import gaze, head, nods, scripts, style
 from timar_ros.learn.simulator.dialogue import RecordedSpeaker, Utterance, converse
 from timar_ros.learn.simulator.mouth import learn_mouth
@@ -24,6 +23,7 @@ from timar_ros.learn.simulator.write import write_motion, write_truth, write_voi
 from timar_ros.motion import get_space
 from timar_ros.stream.lips import voice_envelope
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
+from timar_ros.stream.wav import read_wav
 
 _DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
 _FPS = 25
