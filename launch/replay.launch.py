@@ -18,6 +18,22 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+# Arguments that the replay node takes as they are, and the types of its parameters.
+_PARAMETERS = {
+    'user': str,
+    'agent': str,
+    'bag': str,
+    'user_topic': str,
+    'agent_topic': str,
+    'user_motion_topic': str,
+    'rate': float,
+    'seek_s': float,
+    'paused': bool,
+    'lockstep': bool,
+    'clock': bool,
+    'wait_s': float,
+}
+
 
 def generate_launch_description():
     share = FindPackageShare('timar_ros')
@@ -29,20 +45,8 @@ def generate_launch_description():
         output='screen',
         parameters=[
             {
-                'user': ParameterValue(LaunchConfiguration('user'), value_type=str),
-                'agent': ParameterValue(LaunchConfiguration('agent'), value_type=str),
-                'bag': ParameterValue(LaunchConfiguration('bag'), value_type=str),
-                'user_topic': ParameterValue(LaunchConfiguration('user_topic'), value_type=str),
-                'agent_topic': ParameterValue(LaunchConfiguration('agent_topic'), value_type=str),
-                'user_motion_topic': ParameterValue(
-                    LaunchConfiguration('user_motion_topic'), value_type=str
-                ),
-                'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float),
-                'seek_s': ParameterValue(LaunchConfiguration('seek_s'), value_type=float),
-                'paused': ParameterValue(LaunchConfiguration('paused'), value_type=bool),
-                'lockstep': ParameterValue(LaunchConfiguration('lockstep'), value_type=bool),
-                'clock': ParameterValue(LaunchConfiguration('clock'), value_type=bool),
-                'wait_s': ParameterValue(LaunchConfiguration('wait_s'), value_type=float),
+                name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+                for name, kind in _PARAMETERS.items()
             },
         ],
         on_exit=[Shutdown(reason='the recording is over')],

@@ -71,6 +71,21 @@ class Graph:
         """Spin for a while."""
         self.spin_until(lambda: False, duration_s)
 
+    def find_service(self, node, cls, name: str):
+        """Return a client of `node` for a service that is there."""
+        for _ in range(4):  # a machine that is busy may miss a server; a new client asks anew
+            client = node.create_client(cls, name)
+            if self.spin_until(client.service_is_ready, 8.0):
+                return client
+            node.destroy_client(client)
+        raise AssertionError(f'nobody offers {name}')
+
+    def call(self, client, **fields):
+        """Call a service and return its answer."""
+        answer = client.call_async(client.srv_type.Request(**fields))
+        assert self.spin_until(answer.done), f'no answer from {client.srv_name}'
+        return answer.result()
+
     def close(self) -> None:
         """Destroy every node and end the context."""
         for node in self._nodes:

@@ -22,16 +22,10 @@ def call(partner):
     """Return a function that calls a service of the conversation node and returns the answer."""
 
     def call(cls, name, **fields):
-        for _ in range(4):  # a machine that is busy may miss a server; a new client asks anew
-            client = partner.node.create_client(cls, f'conversation/{name}')
-            if partner.graph.spin_until(client.service_is_ready, 8):
-                break
-            partner.node.destroy_client(client)
-        assert client.service_is_ready()
-        future = client.call_async(cls.Request(**fields))
-        assert partner.graph.spin_until(future.done)
+        client = partner.graph.find_service(partner.node, cls, f'conversation/{name}')
+        answer = partner.graph.call(client, **fields)
         partner.node.destroy_client(client)
-        return future.result()
+        return answer
 
     return call
 

@@ -14,11 +14,12 @@ from timar_ros.learn.offline import answer_recording
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.msg import AudioChunk
 from timar_ros.nodes.convert import motion_from_msg, plan_to_msg, stamp_to_ns
-from timar_ros.nodes.recording import Voice, conversation_events, read_voice
+from timar_ros.nodes.recording import Voice, conversation_events
 from timar_ros.nodes.replay import ReplayNode
 from timar_ros.stream.audio import packet_from_fields
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.voices import VOICES
+from timar_ros.stream.wav import read_pcm
 
 pytestmark = pytest.mark.graph
 
@@ -75,8 +76,8 @@ def samples_of(chunks) -> np.ndarray:
 
 
 def as_floats(path) -> tuple[np.ndarray, int]:
-    voice = read_voice(path)
-    return voice.samples / np.float32(32768), voice.sample_rate_hz
+    samples, rate_hz = read_pcm(path)
+    return samples / np.float32(32768), rate_hz
 
 
 def as_received(space, motion) -> np.ndarray:
@@ -159,46 +160,6 @@ def test_the_clock_runs_at_the_rate_asked_for(graph, start_replay, listen, wav):
 def test_what_cannot_be_played_is_refused(start_replay, params, error, message):
     with pytest.raises(error, match=message):
         start_replay(**params)
-
-
-@pytest.mark.parametrize('dtype', ['uint8', 'int16', 'int32', 'float32'])
-def test_wavs_of_any_type_are_read_alike(tmp_path, make_voice, dtype):
-    voice = make_voice(0.1)
-    scale = {'uint8': 127, 'int16': 2**15 - 1, 'int32': 2**31 - 1}.get(dtype)
-    stored = voice if scale is None else np.rint(voice.astype(float) * scale)
-    path = tmp_path / 'voice.wav'
-    wavfile.write(path, 8000, (stored + 128 if dtype == 'uint8' else stored).astype(dtype))
-
-    read = read_voice(path)
-
-    full_scale = 32768 if dtype == 'int16' else 1
-    tolerance = 1 / 100 if dtype == 'uint8' else 1e-4
-    np.testing.assert_allclose(read.samples[:, 0] / full_scale, voice, atol=tolerance)
-    assert read.sample_rate_hz == 8000
-
-
-@pytest.mark.parametrize(
-    ('content', 'told'),
-    [
-        (b'', 'got an empty file'),
-        (b'RIFF$\0\0\0WAVEfmt \x10\0\0\0\1\0', 'expected a PCM or float'),
-    ],
-)
-def test_a_wav_that_breaks_off_in_its_header_gives_a_sentence(tmp_path, content, told):
-    (tmp_path / 'voice.wav').write_bytes(content)
-
-    with pytest.raises(ValueError, match=f'voice.wav: .*{told}'):
-        read_voice(tmp_path / 'voice.wav')
-
-
-def test_an_empty_wav_and_one_with_nan_are_refused(tmp_path):
-    wavfile.write(tmp_path / 'empty.wav', 8000, np.zeros(0, np.int16))
-    wavfile.write(tmp_path / 'nan.wav', 8000, np.full(10, np.nan, np.float32))
-
-    with pytest.raises(ValueError, match='expected sound, got 0 samples'):
-        read_voice(tmp_path / 'empty.wav')
-    with pytest.raises(ValueError, match='expected finite samples'):
-        read_voice(tmp_path / 'nan.wav')
 
 
 @pytest.mark.parametrize('timing', ['anticipate', 'reactive'])

@@ -35,25 +35,20 @@ class Player:
         self.node.create_subscription(
             Clock, '/clock', lambda m: self.clocks.append(stamp_to_ns(m.clock)), 500
         )
-        self._pause = self.node.create_client(SetBool, 'replay/pause')
-        self._set = self.node.create_client(SetParameters, 'replay/set_parameters')
         given = {'user': path, 'turn_s': 0.4, 'tail_s': 0.1, **params}
         overrides = [Parameter(name, value=value) for name, value in given.items()]
         self.replay = graph.add(ReplayNode(context=graph.context, parameter_overrides=overrides))
-
-    def _call(self, client, request):
-        assert self.graph.spin_until(client.service_is_ready)
-        future = client.call_async(request)
-        assert self.graph.spin_until(future.done)
-        return future.result()
+        # Before a test asks for them: what is looked for then comes late in what plays.
+        self._pause = graph.find_service(self.node, SetBool, 'replay/pause')
+        self._set = graph.find_service(self.node, SetParameters, 'replay/set_parameters')
 
     def pause(self, is_paused=True):
-        return self._call(self._pause, SetBool.Request(data=is_paused))
+        return self.graph.call(self._pause, data=is_paused)
 
     def set(self, **values):
         parameters = [Parameter(name, value=v).to_parameter_msg() for name, v in values.items()]
         assert all(isinstance(p, ParameterMsg) for p in parameters)
-        return self._call(self._set, SetParameters.Request(parameters=parameters)).results
+        return self.graph.call(self._set, parameters=parameters).results
 
     def positions_s(self):
         """Return where in the recording each chunk begins, as its stamp says."""

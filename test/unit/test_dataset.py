@@ -261,6 +261,17 @@ def test_a_file_that_is_no_sound_is_refused(tmp_path):
             clip_files.read_voice(tmp_path / name)
 
 
+def test_a_clip_with_a_voice_of_no_samples_is_named(tmp_path):
+    _write_pair(tmp_path, 'good')
+    _write_pair(tmp_path, 'empty')
+    _write_voice(tmp_path / 'empty_agent.wav', 0.0)
+
+    clips, refused = clip_files.open_clips(tmp_path, _ARKIT)
+
+    assert [clip.name for clip in clips] == ['good_agent']
+    assert 'empty_agent.wav: expected sound, got 0 samples' in refused['empty_agent']
+
+
 def test_a_folder_without_clips_is_refused(tmp_path):
     with pytest.raises(ValueError, match='expected clips of two people, got none'):
         clip_files.open_clips(tmp_path, _ARKIT)

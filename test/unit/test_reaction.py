@@ -11,9 +11,9 @@ from scipy.spatial.transform import Rotation
 from timar_ros.config import TimingConfig
 from timar_ros.learn import reaction
 from timar_ros.learn.behaviour import head_steps
-from timar_ros.learn.recording import read_wav
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
+from timar_ros.stream.wav import read_wav
 
 _DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
 

@@ -13,7 +13,6 @@ import pytest
 from timar_ros.learn.behaviour import head_speed, mouth_rest_ratio, power_shares
 from timar_ros.learn.clips import open_clips
 from timar_ros.learn.events import blinks_per_minute, find_nods, match_events
-from timar_ros.learn.recording import read_wav
 from timar_ros.learn.simulator import gaze, head, nods, scripts, style
 from timar_ros.learn.simulator.dialogue import RecordedSpeaker, Utterance, converse
 from timar_ros.learn.simulator.mouth import learn_mouth
@@ -24,11 +23,13 @@ from timar_ros.learn.simulator.write import write_motion, write_truth, write_voi
 from timar_ros.motion import get_space
 from timar_ros.stream.lips import voice_envelope
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
+from timar_ros.stream.wav import read_wav
 
 _DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
 _FPS = 25
 _N_FRAMES = 60 * _FPS
 _SHAPES = nods.read_shapes(None)
+_SILENCE = Prosody(*np.zeros((3, _N_FRAMES)))
 
 
 @pytest.fixture(scope='module')
@@ -57,6 +58,19 @@ def _perform(stage, mood=None, persona=style.PERSONAS[0], seen=None, seed=0):
         'agent', dialogue, voices, prosody, mouth, _SHAPES, path, persona, mood, seen,
         np.random.default_rng(seed),
     )  # fmt: skip
+
+
+def _moved_by_a_burst(stage, own: Prosody) -> np.ndarray:
+    """Return how far the other's voice at 30 to 33 s moves a head, degrees `[F]`."""
+    dialogue, voices, _, mouth = stage
+    quiet = dataclasses.replace(dialogue, cues={'agent': []}, events={'agent': []})
+    burst = np.zeros(_N_FRAMES)
+    burst[30 * _FPS : 33 * _FPS] = 0.8
+    still, moved = (
+        _perform((quiet, voices, {'agent': own, 'user': heard}, mouth)).neck
+        for heard in (_SILENCE, Prosody(burst, 0 * burst, burst))
+    )
+    return np.rad2deg(np.linalg.norm(moved - still, axis=1))
 
 
 def _speaks(dialogue, *parties) -> np.ndarray:
@@ -123,34 +137,16 @@ def test_a_head_sways_with_a_voice_a_fifth_of_a_second_late():
 
 
 def test_who_interrupts_moves_the_head_of_who_speaks(stage):
-    dialogue, voices, prosody, mouth = stage
-    quiet = dataclasses.replace(dialogue, cues={'agent': []}, events={'agent': []})
     talk = np.full(_N_FRAMES, 0.8)
-    speaking = Prosody(talk, 0 * talk, np.ones(_N_FRAMES))
-    silence = Prosody(*np.zeros((3, _N_FRAMES)))
-    burst = np.zeros(_N_FRAMES)
-    burst[30 * _FPS : 33 * _FPS] = 0.8
-    necks = [
-        _perform((quiet, voices, {'agent': speaking, 'user': heard}, mouth)).neck
-        for heard in (silence, Prosody(burst, 0 * burst, burst))
-    ]
-    apart = np.rad2deg(np.linalg.norm(necks[1] - necks[0], axis=1))
+
+    apart = _moved_by_a_burst(stage, Prosody(talk, 0 * talk, np.ones(_N_FRAMES)))
 
     assert apart[: 30 * _FPS].max() < 0.1
     assert apart[round(30.48 * _FPS)] > 2.0
 
 
 def test_nothing_of_the_others_voice_moves_a_head_before_it_sounds(stage):
-    dialogue, voices, prosody, mouth = stage
-    quiet = dataclasses.replace(dialogue, cues={'agent': []}, events={'agent': []})
-    silence = Prosody(*np.zeros((3, _N_FRAMES)))
-    burst = np.zeros(_N_FRAMES)
-    burst[30 * _FPS : 33 * _FPS] = 0.8
-    necks = [
-        _perform((quiet, voices, {'agent': silence, 'user': heard}, mouth)).neck
-        for heard in (silence, Prosody(burst, 0 * burst, burst))
-    ]
-    apart = np.rad2deg(np.linalg.norm(necks[1] - necks[0], axis=1))
+    apart = _moved_by_a_burst(stage, _SILENCE)
 
     # The head eases back from a glance a moment before the eyes do: their end is planned.
     assert apart[: 30 * _FPS].max() < 0.1

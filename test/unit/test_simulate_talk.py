@@ -8,13 +8,13 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 import pytest
 
-from timar_ros.learn.recording import read_wav
 from timar_ros.learn.simulator import prosody, room, scripts, voices
 from timar_ros.learn.simulator.dialogue import RecordedSpeaker, converse
 from timar_ros.learn.simulator.mouth import learn_mouth
 from timar_ros.learn.simulator.recorded import MOUTH_NAMES, Recording, read_facegood
 from timar_ros.stream.lips import lip_sync, voice_envelope
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
+from timar_ros.stream.wav import read_wav
 
 _DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
 _JAW = MOUTH_NAMES.index('jawOpen')

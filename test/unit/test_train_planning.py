@@ -17,32 +17,29 @@ _CONFIG = dataclasses.replace(PRESETS['mini'], history='masked')
 _TURN_NS = 1_000_000_000
 
 
-def _plan(config=_CONFIG, n_turns=_N, agent_speech=None, **recipe):
-    S = n_turns * config.samples_per_turn
-    flags = torch.ones(_B, n_turns, _T, dtype=torch.bool)
+def _plan(config=_CONFIG, n_turns=_N, agent_speech=None):
+    """Return what planning windows show: of each frame `[B, N·T]`, and `known` samples."""
+    speech = torch.ones(_B, n_turns, config.samples_per_turn)
     windows = {
-        'user_speech': torch.ones(_B, n_turns, config.samples_per_turn),
-        'agent_speech': torch.ones(_B, n_turns, config.samples_per_turn)
-        if agent_speech is None
-        else agent_speech,
+        'user_speech': speech,
+        'agent_speech': speech if agent_speech is None else agent_speech,
         'user_motion': torch.zeros(_B, n_turns, _T, _M),
         'agent_motion': torch.zeros(_B, n_turns, _T, _M),
-        'user_seen': flags,
+        'user_seen': torch.ones(_B, n_turns, _T, dtype=torch.bool),
         'style': torch.zeros(_B, n_turns, 8),
         'persona': torch.zeros(_B, n_turns, dtype=torch.int64),
     }
-    train = TrainConfig(**{'user_drop': 0.0, 'planning': 1.0, 'planning_weight': 3.0} | recipe)
+    train = TrainConfig(user_drop=0.0, planning=1.0, planning_weight=3.0)
     rngs = [np.random.default_rng((5, window)) for window in range(_B)]
     turns, weight = mask_windows(windows, config, train, rngs)
-    n_frames = n_turns * _T
     views = {
-        'heard': turns.user_heard.reshape(_B, n_frames),
-        'seen': turns.user_seen.reshape(_B, n_frames),
-        'shown': turns.is_shown.reshape(_B, n_frames),
-        'weight': weight.reshape(_B, n_frames),
-        'known': turns.agent_speech.reshape(_B, S).ne(0),
+        'heard': turns.user_heard,
+        'seen': turns.user_seen,
+        'shown': turns.is_shown,
+        'weight': weight,
+        'known': turns.agent_speech.ne(0),
     }
-    return views
+    return {name: view.flatten(1) for name, view in views.items()}
 
 
 def _by_schedule(moment_ns):

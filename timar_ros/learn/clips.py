@@ -23,11 +23,11 @@ import pathlib
 import zipfile
 
 import numpy as np
-import scipy.io.wavfile
 import soxr
 
 from timar_ros.model.turn import EMOTIONS
 from timar_ros.motion import JAW_RAD_PER_JAW_OPEN, SPACES, MotionSpace, get_space
+from timar_ros.stream.wav import read_duration_s, read_wav
 
 _PARTIES = {'speaker1': 'speaker2', 'speaker2': 'speaker1', 'agent': 'user'}
 _DUALTALK_FPS = 25.0
@@ -79,28 +79,11 @@ def read_voice(path: pathlib.Path, sample_rate_hz: int = 16000) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no wav file, is empty, or holds NaN.
+        ValueError: it is no wav, holds no sound, or samples that are not finite.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no voice at {path}; each clip needs the wav of both people')
-    try:
-        rate, samples = scipy.io.wavfile.read(path)
-    except (ValueError, EOFError, IndexError) as error:
-        raise ValueError(f'{path}: expected a PCM or float wav file, got {error}') from None
-    if samples.size == 0:
-        raise ValueError(
-            f'{path}: expected sound, got an empty file; remove it or record it again'
-        )
-    if samples.dtype == np.uint8:
-        samples = samples.astype(np.float32) / 128 - 1
-    elif np.issubdtype(samples.dtype, np.integer):
-        samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
-    samples = samples.astype(np.float32, copy=False)
-    if not np.isfinite(samples).all():
-        raise ValueError(f'{path}: expected finite samples, got NaN or infinite ones')
-    if samples.ndim == 2:
-        samples = samples.mean(1)
+    _check_there(pathlib.Path(path))
+    samples, rate = read_wav(path)
+    samples = samples.mean(1) if samples.shape[1] > 1 else samples[:, 0]
     if rate != sample_rate_hz:
         samples = soxr.resample(samples, rate, sample_rate_hz)
     return samples
@@ -328,10 +311,10 @@ def _check_not_empty(path: pathlib.Path, frames: np.ndarray) -> None:
 
 
 def _duration_s(path: pathlib.Path) -> float:
+    _check_there(path)
+    return read_duration_s(path)
+
+
+def _check_there(path: pathlib.Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f'no voice at {path}; each clip needs the wav of both people')
-    try:
-        rate, samples = scipy.io.wavfile.read(path, mmap=True)
-    except (ValueError, EOFError, IndexError):  # 24-bit files cannot be mapped; others are broken
-        return len(read_voice(path)) / 16000
-    return len(samples) / rate

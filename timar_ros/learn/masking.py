@@ -212,5 +212,5 @@ def _plan(
     view.n_known = math.floor(known_s * config.sample_rate_hz + 1e-3)
     view.weight[first_open:] = weight
     # A voice that is not known is taken for silence; where it is silence, nothing is missing.
-    speaks_again = np.flatnonzero(~says_nothing[n_known:])
-    view.weight[n_known + speaks_again[0] if len(speaks_again) else N * T :] = 0.0
+    is_missing = np.logical_or.accumulate(~says_nothing[n_known:])
+    view.weight[n_known:][is_missing] = 0.0

@@ -21,11 +21,11 @@ from tqdm import tqdm
 from timar_ros.config import TimingConfig
 from timar_ros.learn.behaviour import head_steps, voice_activity
 from timar_ros.learn.offline import answer_recording
-from timar_ros.learn.recording import read_wav
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
+from timar_ros.stream.wav import read_wav
 
 # What a person notices of a head, and how far a conversation is remembered.
 DIFFERENCE_DEG = 0.5

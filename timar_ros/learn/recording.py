@@ -10,16 +10,15 @@ Times are nanoseconds on the clock of the stamps: wavs start at 0, bags keep the
 import dataclasses
 from fractions import Fraction
 import pathlib
-import warnings
 
 import numpy as np
-import scipy.io.wavfile
 
 from timar_ros.learn.offline import Delivery, deliver_voice, pad_voice
 from timar_ros.motion import SPACES, MotionSpace, frame_to_motion, jaw_open_rad, neck_to_quaternion
 from timar_ros.stream.buffer import VoiceTrack, index_of
 from timar_ros.stream.ingest import VoiceIngest
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
+from timar_ros.stream.wav import read_wav
 
 _SECOND_NS = 1_000_000_000
 # The agent's voice may be replaced as long as it is not played: at most so far back from its end.
@@ -64,47 +63,6 @@ class Recording:
     voices: dict[str, Voice]
     user_motion: tuple[np.ndarray, np.ndarray] | None
     notes: tuple[str, ...] = ()
-
-
-def read_wav(path: pathlib.Path) -> tuple[np.ndarray, int]:
-    """
-    Read a wav of any rate and channel count.
-
-    Returns:
-        float32 `[n, channels]` in [-1, 1], n >= 1, and the rate in Hz.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no wav, holds no sound, or samples that are not finite.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no recording at {path}; give the path of a wav file')
-    if not path.stat().st_size:
-        raise ValueError(
-            f'{path}: expected a PCM or float wav, got an empty file; record it again'
-        )
-    try:
-        with warnings.catch_warnings():
-            # a file cut off in the middle is read as far as it goes
-            warnings.simplefilter('ignore', scipy.io.wavfile.WavFileWarning)
-            rate_hz, samples = scipy.io.wavfile.read(path)
-    # NOTE: scipy has no exception of its own for a file that is cut off or no wav at all.
-    except Exception as error:
-        raise ValueError(
-            f'{path}: expected a PCM or float wav, got a file that cannot be read as one '
-            f"({error}); convert it, e.g. 'ffmpeg -i IN -c:a pcm_s16le OUT.wav'"
-        ) from None
-    if not samples.size:
-        raise ValueError(f'{path}: expected sound, got 0 samples; record it again')
-    if samples.dtype == np.uint8:
-        samples = (samples.astype(np.float32) - 128) / 128
-    elif samples.dtype.kind == 'i':
-        samples = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
-    samples = samples.astype(np.float32, copy=False)
-    if not np.isfinite(samples).all():
-        raise ValueError(f'{path}: expected finite samples, got NaN or infinity; repair it')
-    return samples.reshape(len(samples), -1), int(rate_hz)
 
 
 def read_motion_frames(path: pathlib.Path, space: MotionSpace) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 import dataclasses
 import heapq
 import math
-import pathlib
 
 import numpy as np
-from scipy.io import wavfile
 
 from timar_ros.msg import AudioChunk
 from timar_ros.nodes.convert import audio_chunk, stamp_from_ns
+from timar_ros.stream.wav import read_pcm
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
@@ -79,29 +78,7 @@ def read_voice(path) -> Voice:
         FileNotFoundError: there is no such file.
         ValueError: it is not a wav, holds no sound, or samples that are not finite.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no recording at {path}; give the path of a wav file')
-    if not path.stat().st_size:
-        raise ValueError(
-            f'{path}: expected a PCM or float wav, got an empty file; record it again'
-        )
-    try:
-        rate_hz, samples = wavfile.read(path)
-    # NOTE: scipy has no exception of its own for a file that is cut off or no wav at all.
-    except Exception as error:
-        raise ValueError(f'{path}: expected a PCM or float wav, got {error}; convert it') from None
-    if not len(samples):
-        raise ValueError(f'{path}: expected sound, got 0 samples; record it again')
-    if samples.dtype == np.uint8:
-        samples = (samples.astype(np.float32) - 128) / 128
-    elif samples.dtype != np.int16 and samples.dtype.kind == 'i':
-        samples = (samples / -float(np.iinfo(samples.dtype).min)).astype(np.float32)
-    elif samples.dtype.kind == 'f':
-        samples = samples.astype(np.float32)
-        if not np.all(np.isfinite(samples)):
-            raise ValueError(f'{path}: expected finite samples, got NaN or infinity; repair it')
-    return Voice(samples.reshape(len(samples), -1), rate_hz)
+    return Voice(*read_pcm(path))
 
 
 def _chunks(

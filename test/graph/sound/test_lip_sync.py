@@ -10,7 +10,6 @@ frames were stamped, and arrived.
 import os
 import pathlib
 import time
-import wave
 
 import numpy as np
 import pytest
@@ -22,10 +21,11 @@ from timar_ros.nodes.conversation import ConversationNode
 from timar_ros.nodes.convert import audio_chunk, stamp_to_ns
 from timar_ros.nodes.speaker import SpeakerNode
 from timar_ros.stream.lips import lip_sync
+from timar_ros.stream.wav import read_wav
 
 pytestmark = pytest.mark.graph
 
-# `make bench` asks for 60 s.
+# `TIMAR_LIP_SYNC_S=60` in the environment for a longer run.
 DURATION_S = float(os.environ.get('TIMAR_LIP_SYNC_S', 24))
 _FPS = 25
 _DEMO = pathlib.Path(__file__).parents[3] / 'config' / 'demo'
@@ -33,15 +33,10 @@ _DEMO = pathlib.Path(__file__).parents[3] / 'config' / 'demo'
 _WINDOW_S, _HOP_S = 8.0, 1.0
 
 
-def read_agent() -> tuple[np.ndarray, int]:
-    with wave.open(str(_DEMO / 'agent.wav')) as wav:
-        samples = np.frombuffer(wav.readframes(wav.getnframes()), '<i2').astype(np.float32)
-        return samples / 32768, wav.getframerate()
-
-
 def speech_of(duration_s: float) -> tuple[np.ndarray, int]:
     """Return the demo's agent, without its long pauses, for so long."""
-    samples, rate_hz = read_agent()
+    samples, rate_hz = read_wav(_DEMO / 'agent.wav')
+    samples = samples[:, 0]
     frame = rate_hz // 10
     pieces = samples[: len(samples) // frame * frame].reshape(-1, frame)
     is_loud = np.sqrt((pieces**2).mean(1)) > 0.01

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.signal
 
 from timar_ros.learn.simulator.prosody import Prosody
+from timar_ros.learn.simulator.style import settle
 
 _FPS = 25
 _FOLLOWED = 0.7
@@ -26,21 +27,18 @@ _PACE = (0.5, 0.8, 1.2)
 # What the other does moves a head so much later, which is as late as a robot can: it hears a
 # tenth of a second late and shows a plan a tenth later. Sooner, and a model would find the answer
 # to what it has not heard yet in the frames that are shown already, and wait for it in vain.
-LATE_S = 0.2
-# Loudness and pitch to angles: kernel's early and late ends; see `follow`. Signs and sizes are
-# ours; what is known is that heads move with loudness and pitch (Hadar et al. 1983; Munhall et
-# al. 2004), at 0.2-1.1 Hz above all.
+_LATE_S = 0.2
 # Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
 # first-order; pauses are waited through.
 ATTEND_DEG = np.array([-2.0, 3.5, 0.0])  # rather turned than raised: no nod begins like that
-_ONSET_S, _RISE_S, _PAUSE_S, _FALL_S = LATE_S, 0.12, 1.0, 1.5
+_RISE_S, _PAUSE_S, _FALL_S = 0.12, 1.0, 1.5
 # Movement, unlike posture, dies down soon after a voice: held and falling, s.
 LIVELY_S = (0.2, 0.25)
 _SPEAKS = 0.35
 # Listeners also sway with the speaker's stress (Hadar et al. 1985: a quarter of their movements):
-# degrees at full energy, when it begins, and the time of each of two first-order lags, s.
+# degrees at full energy, and the time of each of two first-order lags, s.
 SWAY_DEG = np.array([-1.0, 3.4, 2.1])
-_SWAY_S, _SWAY_LAG_S = LATE_S, 0.06
+_SWAY_LAG_S = 0.06
 # What the user's voice does to the head comes when it was heard.
 _HEARD_S = 0.4
 _MIMICRY_S = 0.6
@@ -60,6 +58,12 @@ def _weigh(values: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.convolve(values, kernel[::-1], 'same')
 
 
+def _later(values: np.ndarray, delay_s: float) -> np.ndarray:
+    """Return `[F, ...]` so much later: zeros (False) come first, the end is cut off."""
+    late = round(delay_s * _FPS)
+    return np.concatenate([np.zeros_like(values[:late]), values])[: len(values)]
+
+
 def follow(heard: Prosody) -> np.ndarray:
     """
     Move as a voice does: `[F, 3]`, of deviation about 1 while it speaks.
@@ -67,6 +71,9 @@ def follow(heard: Prosody) -> np.ndarray:
     Formula: pitch = short(energy) - long(energy), short a Hann window of 0.9 s around +0.1 s, long
     of 2.6 s around -1.0 s; yaw = energy around -0.15 s less that around -1.1 s, each over 0.9 s;
     roll = melody over 0.8 s less over 2.6 s. Nothing later than 0.55 s counts.
+
+    Source: signs and sizes are ours; what is known is that heads move with loudness and pitch
+        (Hadar et al. 1983; Munhall et al. 2004), at 0.2-1.1 Hz above all.
     """
     reach = int(2.5 * _FPS)
     melody = heard.pitch * (heard.pitch != 0)
@@ -87,11 +94,9 @@ def attend_to(other: Prosody, hold_s: float = _PAUSE_S, fall_s: float = _FALL_S)
     Source: heads turn to who begins to speak within 0.2 to 0.4 s (Kendon 1967; latency of
         orienting head movements: Goldring et al. 1996).
     """
-    speaks = other.energy > _SPEAKS
+    speaks = _later(other.energy > _SPEAKS, _LATE_S)
     attends, level, since_s = np.zeros(len(speaks)), 0.0, np.inf
-    late = round(_ONSET_S * _FPS)
-    for frame in range(len(speaks)):
-        is_heard = frame >= late and speaks[frame - late]
+    for frame, is_heard in enumerate(speaks):
         since_s = 0.0 if is_heard else since_s + 1 / _FPS
         target = float(since_s <= hold_s)
         level += (target - level) * (1 - np.exp(-1 / (_FPS * (_RISE_S if target else fall_s))))
@@ -107,12 +112,8 @@ def sway_with(other: Prosody) -> np.ndarray:
 
     Source: Hadar, Steiner and Rose 1985 (listeners move in step with the speaker's stress).
     """
-    late = round(_SWAY_S * _FPS)
-    energy = np.pad(np.clip(other.energy, 0, 1), (late, 0))[: len(other.energy)]
-    gain = 1 - np.exp(-1 / (_FPS * _SWAY_LAG_S))
-    for _ in range(2):
-        energy = scipy.signal.lfilter([gain], [1, gain - 1], energy)
-    return energy
+    energy = _later(np.clip(other.energy, 0, 1), _LATE_S)
+    return settle(settle(energy, _SWAY_LAG_S), _SWAY_LAG_S)
 
 
 def find_accents(heard: Prosody) -> list[tuple[int, float]]:
@@ -206,8 +207,7 @@ def converse_with_head(
     walked = np.stack([np.interp(position, grid, column) for column in path.T], 1)
     speaking = own.activity[:, None]
     followed = follow(own) * np.sqrt(speaking)
-    late = round(_HEARD_S * _FPS)
-    echoed = np.pad(follow(other), ((late, 0), (0, 0)))[:n_frames]
+    echoed = _later(follow(other), _HEARD_S)
     followed = followed + echoed * [1, -1, -1] * (1 - speaking)
     size = by_activity(_WIDTH, own.activity, attends)[:, None] * np.deg2rad(_DEVIATION_DEG)
     head = size * (np.sqrt(_FOLLOWED) * followed + np.sqrt(1 - _FOLLOWED) * walked)
@@ -215,8 +215,8 @@ def converse_with_head(
         head[:, 0] += np.deg2rad(0.9) * strength * pulse(n_frames, frame + 1, 0.6)
     if seen is not None:
         band = scipy.signal.butter(1, (0.2, 1.1), 'bandpass', fs=_FPS, output='sos')
-        shift = int(_MIMICRY_S * _FPS)  # the filter is late above its middle only, 0.47 Hz
-        copied = np.pad(scipy.signal.sosfilt(band, seen, axis=0), ((shift, 0), (0, 0)))[:n_frames]
+        # the filter is late above its middle only, 0.47 Hz
+        copied = _later(scipy.signal.sosfilt(band, seen, axis=0), _MIMICRY_S)
         head += _MIMICRY_GAIN * copied * (1 - speaking)
     head *= width[:, None]
     times = np.arange(n_frames) / _FPS
