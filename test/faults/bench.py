@@ -39,9 +39,10 @@ remember more: what they did not hear stays unheard in their memory for as long.
 angle to the same conversation without the fault; by itself the head moves by about 0.9 degrees,
 one standard deviation. Limits:
 
-- a frame moves the head at most 0.5 degrees further than the largest one without the fault (on the
-  node: at most 5 degrees, 8 where DDS decides which of two publishers is heard); where the head
-  has glided to rest and comes back, 12 degrees, by the blend of three frames;
+- the head goes to where a fault leads it, and back, by the blend of plans and never by a jump: a
+  frame moves it at most 0.48 of the way off (the largest share of a blend of two frames) and 0.5
+  degrees further than the largest one without the fault. On the node: at most 5 degrees, 8 where
+  DDS decides which of two publishers is heard, 15 where it has glided to rest and comes back;
 - two turns after the fault's end the head is at most 0.3 degrees off, after minutes of silence 1,
   because the loudness of the voices is learned anew then;
 - at most 4 MiB of audio and motion are held.

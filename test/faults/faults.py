@@ -33,7 +33,6 @@ class Fault:
         duration_s: of the fault.
         is_stalled, is_late: (seconds since the fault's begin) -> nobody plans then; or the plan
             comes too late.
-        step_deg: how far the head may move in a frame, beyond what the clean run does.
         off_deg: how far it may be off the clean run, two turns after the fault's end.
     """
 
@@ -44,7 +43,6 @@ class Fault:
     duration_s: float = 3.0
     is_stalled: Callable[[float], bool] = lambda seconds: False
     is_late: Callable[[float], bool] = lambda seconds: False
-    step_deg: float = 0.5
     off_deg: float = 0.3
 
 
@@ -266,8 +264,5 @@ FAULTS = (
     Fault(
         'every second plan too late', is_late=lambda seconds: round(5 * seconds) % 2 == 0
     ),
-    # the head has glided to rest and comes back by a blend of three frames: 0.38 of the way in one
-    Fault(
-        'no plan for 3 s', tells=('plans',), is_stalled=lambda seconds: True, step_deg=12.0
-    ),
+    Fault('no plan for 3 s', tells=('plans',), is_stalled=lambda seconds: True),
 )  # fmt: skip

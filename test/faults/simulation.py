@@ -25,6 +25,7 @@ from timar_ros.stream.conversation import VOICES, Conversation
 from timar_ros.stream.noise import draw_noise
 from timar_ros.stream.plan import Plan
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
+from timar_ros.stream.schedule import Schedule
 
 _TEST = pathlib.Path(__file__).parents[1]
 _DEMO = _TEST.parent / 'config' / 'demo'
@@ -230,6 +231,12 @@ def held_kib(conversation: Conversation) -> float:
             n_bytes += sum(piece[3].nbytes + 100 for piece in track._pieces)
     n_bytes += sum(frame.nbytes for frame in conversation._user_motion._frames)
     return n_bytes / 1024
+
+
+def largest_blend_step(schedule: Schedule) -> float:
+    """Return the largest share of the way from one plan to the next that a frame takes."""
+    s = np.linspace(0, 1, schedule.blend_frames + 2)
+    return float(np.diff(s * s * (3 - 2 * s)).max())
 
 
 def largest_step_deg(neck_deg: np.ndarray) -> float:
