@@ -226,3 +226,22 @@ def test_a_wrong_key_of_the_recipe_is_named():
         run.train_config()
     with pytest.raises(ValueError, match='precision must be one of float32, bfloat16'):
         training.RunConfig(precision='float64')
+
+
+@pytest.mark.parametrize(('group', 'factor'), [('mouth', 3.0), ('neck', 1.0)])
+def test_the_error_of_a_group_that_is_emphasised_counts_more(group, factor):
+    # The mouth is all that these windows have.
+    run = dataclasses.replace(_make_run(), emphasis={group: 3.0})
+
+    plain = _make_training().advance()
+    parts = training.Training(run, _Speech(), _statistics()).advance()
+
+    assert parts['mse'] == pytest.approx(factor * plain['mse'], rel=1e-6)
+    assert parts['vb'] == pytest.approx(plain['vb'], rel=1e-6)
+
+
+def test_a_group_that_does_not_exist_is_not_emphasised():
+    run = dataclasses.replace(_make_run(), emphasis={'nose': 2.0})
+
+    with pytest.raises(ValueError, match='expected groups of arkit55 .eyes, mouth, brows, neck.'):
+        training.Training(run, _Speech(), _statistics())

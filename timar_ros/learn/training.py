@@ -50,6 +50,8 @@ class RunConfig:
         precision: of the forward and backward pass; weights and optimiser stay float32.
         head_first: steps in which only the diffusion head learns. Its variance is so wrong at
             first that its gradient, fifty times that of the motion, would wreck the transformer.
+        emphasis: by what factor the error of a group of channels (`MotionSpace.groups`) counts
+            more than that of the others. A head that nods is one channel among fifty.
         raw_units: leave motion in the units of its space, as published, instead of bringing each
             channel to its own mean and deviation.
         cooldown: last steps, over which the learning rate falls to nothing; prolong a run before.
@@ -59,6 +61,7 @@ class RunConfig:
     model: dict = dataclasses.field(default_factory=dict)
     train: dict = dataclasses.field(default_factory=dict)
     shown_noise: float = 0.0
+    emphasis: dict = dataclasses.field(default_factory=dict)
     raw_units: bool = False
     head_first: int = 0
     cooldown: int = 0
@@ -119,6 +122,13 @@ class Training:
                 self.model.get_buffer(name).copy_(torch.from_numpy(values))
         else:
             self.model = copy.deepcopy(initial).float()
+        groups = self.model.space.groups
+        if unknown := set(run.emphasis) - set(groups):
+            raise ValueError(
+                f'emphasis: expected groups of {self.model.space.name} ({", ".join(groups)}), '
+                f'got {", ".join(sorted(unknown))}'
+            )
+        self._group_weight = [float(run.emphasis.get(name, 1.0)) for name in groups]
         self.model.to(device).train()
         self.mean_model = copy.deepcopy(self.model).requires_grad_(False).eval()
         self.optimizer = make_optimizer(self.model, self.train)
@@ -209,6 +219,7 @@ class Training:
                 batch['channel_mask'].to(model.device),
                 self.train.diffusion_repeat,
                 weight.to(model.device),
+                self._group_weight,
             )
         # The mean of all frames is not the mean of the processes' means: some have more to learn.
         mine, everyone = ((weight * ~turns.is_shown).sum().to(model.device) for _ in range(2))

@@ -133,7 +133,7 @@ class DiffusionHead(nn.Module):
         x0, logits = self.net(x.to(modulations[0].dtype), modulations)
         return x0.float(), logits.float()
 
-    def loss(self, target, context, timestep, noise, channel_mask=None) -> dict:
+    def loss(self, target, context, timestep, noise, channel_mask=None, group_weight=None) -> dict:
         """
         Compute the training loss of rows.
 
@@ -143,6 +143,7 @@ class DiffusionHead(nn.Module):
             timestep: int64 `[R]`, 0..999.
             noise: `[R, M]`.
             channel_mask: bool `[R, M]`, True = this channel has data; None = all have.
+            group_weight: of each group's squared error; None = 1.
 
         Returns:
             'mse', 'vb' (bits) and their sum 'loss', each `[R]`.
@@ -162,7 +163,11 @@ class DiffusionHead(nn.Module):
             part = weight[:, group]
             return (values[:, group] * part).sum(-1) / part.sum(-1).clamp(min=1.0)
 
-        mse = sum(mean((target - x0) ** 2, group) for group in self.groups)
+        group_weight = group_weight or [1.0] * len(self.groups)
+        mse = sum(
+            part * mean((target - x0) ** 2, group)
+            for part, group in zip(group_weight, self.groups, strict=True)
+        )
         mean_x0, mean_x = at(self._full.mean_x0), at(self._full.mean_x)
         true_mean = mean_x0 * target + mean_x * noisy
         our_mean = mean_x0 * x0.detach() + mean_x * noisy  # the bound trains the variance only

@@ -9,6 +9,7 @@ weights only; the past is an argument. `draft_full_window` is the specification 
 
 from collections.abc import Callable
 import dataclasses
+from itertools import cycle, islice
 
 import torch
 from torch import nn
@@ -83,9 +84,7 @@ class TIMAR(nn.Module):
         n_ages = 0 if in_window else config.max_turns
         near = None
         if config.nearness:
-            windows = [
-                config.nearness[head % len(config.nearness)] for head in range(config.n_heads)
-            ]
+            windows = tuple(islice(cycle(config.nearness), config.n_heads))
             near = make_nearness(windows, n_ages, config.frames_per_turn)
         self.encoder_blocks = nn.ModuleList(
             Block(D, config.n_heads, n_ages, near) for _ in range(config.n_layers)
@@ -243,6 +242,7 @@ class TIMAR(nn.Module):
         channel_mask: torch.Tensor | None = None,
         repeat: int = 4,
         weight: torch.Tensor | None = None,
+        group_weight: list[float] | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
         Compute the training loss over the agent frames that are not shown.
@@ -254,6 +254,7 @@ class TIMAR(nn.Module):
             channel_mask: bool `[B, M]`, True = the clip has this channel.
             repeat: how often each frame is diffused.
             weight: `[B, N, T]`, of each frame in the mean; 0 = not learned. None = 1.
+            group_weight: of the squared error of each of the space's groups. None = 1.
 
         Returns:
             the mean loss, and the detached means of its parts.
@@ -279,7 +280,7 @@ class TIMAR(nn.Module):
             valid = channel_mask[:, None].expand(B, N * T, M).flatten(0, 1)[rows].repeat(repeat, 1)
             target = torch.where(valid, target, 0.0)
         timestep, noise = draw_diffusion(generator, rows, repeat, (B, N * T, M))
-        parts = self.diffloss.loss(target, context, timestep, noise, valid)
+        parts = self.diffloss.loss(target, context, timestep, noise, valid, group_weight)
         share = weight.flatten()[rows].repeat(repeat)
         share = share / share.sum()
         means = {name: (values * share).sum() for name, values in parts.items()}
