@@ -83,6 +83,19 @@ def test_no_head_reacts_sooner_than_its_timing_allows(make_model):
     assert all(soonest <= r.after_s <= soonest + 1 / 3 + 0.2 for r in found), found
 
 
+def test_changes_fall_anywhere_between_two_planning_moments(make_model, monkeypatch):
+    model = make_model(cache='banded', level='causal', positions='turn', frames_per_turn=25)
+    voices = {name: _voice(name) for name in ('user', 'agent')}
+    lived_s = []
+    monkeypatch.setattr(reaction, 'reaction_time', lambda *of: lived_s.append(of[2]))
+
+    reaction.measure_reactions(lambda: Conversation(model), voices, n_changes=8)
+
+    phases = np.mod(lived_s, 0.2)
+    assert phases.min() < 0.07 < 0.13 < phases.max()
+    assert len(set(np.floor(np.mod(lived_s, 1.0) / 0.2))) >= 3, 'and anywhere in a turn'
+
+
 def test_steps_where_plans_take_over_are_told_from_the_others():
     seams = range(10, 1000, 10)
     degrees = np.full((1000, 1), 1.0)

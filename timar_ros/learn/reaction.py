@@ -125,11 +125,15 @@ def measure_reactions(
         ValueError: the recording is too short, or has not both speech and silence of the user.
     """
     rng = np.random.default_rng(seed)
+    config = make_conversation().engine.model.config
     n = min(len(voice) for voice in voices.values())
-    before, after = round(_BEFORE_S * SAMPLE_RATE_HZ), round(_AFTER_S * SAMPLE_RATE_HZ)
-    if n < before + after + SAMPLE_RATE_HZ:
+    # A conversation begins with its first sample: a change falls anywhere in a turn only if it
+    # comes after any time.
+    shortest, after = round(_BEFORE_S * SAMPLE_RATE_HZ), round(_AFTER_S * SAMPLE_RATE_HZ)
+    longest = shortest + config.samples_per_turn
+    if n < longest + after + SAMPLE_RATE_HZ:
         raise ValueError(
-            f'expected two voices of at least {_BEFORE_S + _AFTER_S + 1:g} s, '
+            f'expected two voices of at least {_BEFORE_S + config.turn_s + _AFTER_S + 1:g} s, '
             f'got {n / SAMPLE_RATE_HZ:.1f} s'
         )
     reactions: list[Reaction] = []
@@ -138,7 +142,7 @@ def measure_reactions(
         n_tries += 1
         if n_tries > 100 * n_changes:
             raise ValueError('expected speech and silence in the voice of the user, got only one')
-        at = int(rng.integers(before, n - after))
+        at, before = int(rng.integers(longest, n - after)), int(rng.integers(shortest, longest))
         planted = plant_change(voices['user'], at, rng)
         wanted = len(reactions) % 2 == 0
         if planted is None or planted[1] != wanted:
@@ -152,8 +156,7 @@ def measure_reactions(
                 conversation, {name: (voice, SAMPLE_RATE_HZ) for name, voice in heard.items()}
             )
             necks.append(motion[:, conversation.space.neck])
-        fps = conversation.engine.model.config.fps
-        after_s = reaction_time(*necks, before / SAMPLE_RATE_HZ, fps, difference_deg)
+        after_s = reaction_time(*necks, before / SAMPLE_RATE_HZ, config.fps, difference_deg)
         reactions.append(Reaction(at / SAMPLE_RATE_HZ, wanted, after_s))
         progress()
     return reactions
