@@ -37,7 +37,8 @@ class Windows(torch.utils.data.Dataset):
         n_turns: turns in a window.
         n_windows: length of this data set.
         seed: of the draw.
-        n_cached: clips whose voices are kept in memory (a minute of conversation is 8 MB).
+        cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB): to read
+            and level one again takes a tenth of a second.
 
     Raises:
         ValueError: no clip is as long as a window, or one has a persona that the model lacks.
@@ -50,7 +51,7 @@ class Windows(torch.utils.data.Dataset):
         n_turns: int,
         n_windows: int,
         seed: int,
-        n_cached: int = 256,
+        cache_bytes: int = 4 * 2**30,
     ):
         n_frames = n_turns * config.frames_per_turn
         self.clips = [clip for clip in clips if clip.n_frames >= n_frames]
@@ -69,6 +70,8 @@ class Windows(torch.utils.data.Dataset):
                 )
         self._config, self._n_turns, self._n_windows, self._seed = config, n_turns, n_windows, seed
         self._n_starts = np.cumsum([clip.n_frames - n_frames + 1 for clip in self.clips])
+        longest = max(clip.n_frames for clip in self.clips) * config.samples_per_frame
+        n_cached = cache_bytes // (2 * 4 * longest)  # two voices in float32
         self._voices = functools.lru_cache(n_cached)(self._read_voices)
 
     def __len__(self) -> int:
