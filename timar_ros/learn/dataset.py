@@ -37,8 +37,8 @@ class Windows(torch.utils.data.Dataset):
         n_turns: turns in a window.
         n_windows: length of this data set.
         seed: of the draw.
-        cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB): to read
-            and level one again takes a tenth of a second.
+        cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
+            read and level one again takes a tenth of a second.
 
     Raises:
         ValueError: no clip is as long as a window, or one has a persona that the model lacks.
