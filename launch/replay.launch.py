@@ -18,6 +18,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
+_BOOLEAN = ('true', 'false')
 # Arguments that the replay node takes as they are, and the types of its parameters.
 _PARAMETERS = {
     'user': str,
@@ -35,6 +36,11 @@ _PARAMETERS = {
 }
 
 
+def _end(_event, context):
+    # Ctrl-C ends everything by itself, and being told so twice is an error to launch.
+    return None if context.is_shutdown else [Shutdown(reason='the recording is over')]
+
+
 def generate_launch_description():
     share = FindPackageShare('timar_ros')
     replay = Node(
@@ -49,7 +55,7 @@ def generate_launch_description():
                 for name, kind in _PARAMETERS.items()
             },
         ],
-        on_exit=[Shutdown(reason='the recording is over')],
+        on_exit=_end,
     )
     conversation = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(
@@ -104,17 +110,19 @@ def generate_launch_description():
                 'seek_s', default_value='0.0', description='Where in the recording to begin, in s'
             ),
             DeclareLaunchArgument(
-                'paused', default_value='false', description='Begin paused: true or false'
+                'paused', default_value='false', choices=_BOOLEAN, description='Begin it paused'
             ),
             DeclareLaunchArgument(
                 'lockstep',
                 default_value='false',
+                choices=_BOOLEAN,
                 description='Hold the clock at each planning moment until its plan has come',
             ),
             DeclareLaunchArgument(
                 'clock',
                 default_value='true',
-                description='Publish /clock, which all other nodes then go by: true or false',
+                choices=_BOOLEAN,
+                description='Publish /clock, which all other nodes then go by',
             ),
             DeclareLaunchArgument(
                 'wait_s',
@@ -124,17 +132,20 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 'conversation',
                 default_value='true',
-                description='Start the conversation node as well: true or false',
+                choices=_BOOLEAN,
+                description='Start the conversation node as well',
             ),
             DeclareLaunchArgument(
                 'face',
                 default_value='false',
-                description='With it, serve the face for browsers: true or false',
+                choices=_BOOLEAN,
+                description='With it, serve the face for browsers',
             ),
             DeclareLaunchArgument(
                 'neck',
                 default_value='false',
-                description='With it, move the neck: true or false',
+                choices=_BOOLEAN,
+                description='With it, move the neck',
             ),
             DeclareLaunchArgument(
                 'robot',
@@ -149,6 +160,7 @@ def generate_launch_description():
             DeclareLaunchArgument(
                 'timing',
                 default_value='anticipate',
+                choices=('anticipate', 'reactive'),
                 description='anticipate (plan while the user speaks) or reactive (after it)',
             ),
             DeclareLaunchArgument(

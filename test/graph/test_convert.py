@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages and arrays."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -104,3 +107,10 @@ def test_a_chunk_carries_its_samples_as_16_bit_integers():
 def test_sound_that_is_not_finite_never_becomes_a_message():
     with pytest.raises(ValueError, match='samples must be finite'):
         audio_chunk(np.array([0.0, np.nan]), 16000, stamp_ns=0, first_sample=0)
+
+
+@pytest.mark.parametrize('name', ['neck', 'face', 'microphone', 'speaker', 'replay'])
+def test_nodes_without_a_model_do_not_load_torch(name):
+    code = f'import sys, timar_ros.nodes.{name}; sys.exit("torch" in sys.modules)'
+
+    assert subprocess.run([sys.executable, '-c', code], timeout=60).returncode == 0

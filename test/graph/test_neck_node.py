@@ -322,7 +322,10 @@ def test_ended_in_mid_nod_a_stream_of_targets_comes_to_rest_first(graph, domain_
     command = [sys.executable, '-m', 'timar_ros.nodes.neck', '--ros-args']
     command += ['-p', f'robot:={FOLDER / "nao.yaml"}']
     environment = {**os.environ, 'ROS_DOMAIN_ID': str(domain_id)}
-    process = subprocess.Popen(command, env=environment)
+    # As a script starts it in the background: told to ignore SIGINT.
+    process = subprocess.Popen(
+        command, env=environment, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)
+    )
     try:
         assert body.graph.spin_until(
             lambda: (

@@ -8,7 +8,8 @@ from std_msgs.msg import Header
 
 from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from timar_ros.msg import HeadStyle
-from timar_ros.nodes.convert import stamp_from_ns, style_from_msg
+from timar_ros.nodes.convert import stamp_from_ns
+from timar_ros.nodes.session import style_from_msg
 from timar_ros.stream.audio import packet_from_fields
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.style import AgentStyle

@@ -30,7 +30,8 @@ def declared():
     found = {}
     for node in ast.walk(ast.parse(LAUNCH_FILE.read_text())):
         if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'DeclareLaunchArgument':
-            given = {keyword.arg: keyword.value.value for keyword in node.keywords}
+            wanted = ('default_value', 'description')
+            given = {k.arg: k.value.value for k in node.keywords if k.arg in wanted}
             found[node.args[0].value] = given['default_value'], given['description']
     return found
 

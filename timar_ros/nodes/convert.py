@@ -19,9 +19,8 @@ from timar_ros.motion import (
     jaw_open_rad,
     neck_to_quaternion,
 )
-from timar_ros.msg import AudioChunk, ConversationState, HeadMotion, HeadMotionPlan, HeadStyle
+from timar_ros.msg import AudioChunk, ConversationState, HeadMotion, HeadMotionPlan
 from timar_ros.stream.audio import pcm_from_samples
-from timar_ros.stream.style import AgentStyle
 
 _NS_PER_S = 1_000_000_000
 
@@ -158,24 +157,6 @@ def motion_from_msg(space: MotionSpace, msg: HeadMotion) -> tuple[int, np.ndarra
         space, neck, msg.jaw_open, msg.expression_space, np.asarray(msg.expression)
     )
     return stamp_to_ns(msg.header.stamp), motion
-
-
-def style_from_msg(msg: HeadStyle, arrival_ns: int, persona: str) -> tuple[int, AgentStyle]:
-    """
-    Return from when on a style holds, ns, and the style.
-
-    Args:
-        msg: as published; without a stamp it holds from its arrival.
-        arrival_ns: when it came.
-        persona: where the message names none.
-
-    Raises:
-        ValueError: a value is out of its range, or there is no such emotion.
-    """
-    style = AgentStyle(
-        msg.emotion, msg.intensity, msg.attitude, msg.expressiveness, msg.persona or persona
-    )
-    return stamp_to_ns(msg.header.stamp) or arrival_ns, style
 
 
 def plan_from_msg(space: MotionSpace, msg: HeadMotionPlan) -> tuple[np.ndarray, np.ndarray]:

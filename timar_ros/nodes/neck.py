@@ -332,7 +332,9 @@ def main(args=None):
     """Run the node; at its end the head comes to rest first."""
     # rclpy's own handlers would end the context before the last commands are out.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Started in the background by a script, a process is told to ignore SIGINT.
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.default_int_handler)
     node = None
     try:
         node = NeckNode()

@@ -357,6 +357,8 @@ def main(args=None):
     try:
         node = ReplayNode()
         rclpy.spin_until_future_complete(node, node.done)
+        if node.done.done() and not node.done.result():
+            raise SystemExit(1)  # its last message says why
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(f'replay: {error}') from None
     except (KeyboardInterrupt, ExternalShutdownException):

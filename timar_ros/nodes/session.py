@@ -12,11 +12,13 @@ import dataclasses
 import time
 
 from timar_ros.config import SamplingConfig
-from timar_ros.nodes.convert import motion_from_msg, plan_to_msg, style_from_msg
+from timar_ros.msg import HeadStyle
+from timar_ros.nodes.convert import motion_from_msg, plan_to_msg, stamp_to_ns
 from timar_ros.nodes.speaking import Speaking, VoiceState
 from timar_ros.stream.audio import format_from_info, packet_from_fields
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.plan import Plan
+from timar_ros.stream.style import AgentStyle
 from timar_ros.stream.vad import SpeechDetector
 from timar_ros.stream.voices import VOICES
 
@@ -232,3 +234,21 @@ class Session:
         self.counters['clock_jumps'] += self._n_clock_jumps
         for text in self._conversation.take_warnings():
             self._warn(text)
+
+
+def style_from_msg(msg: HeadStyle, arrival_ns: int, persona: str) -> tuple[int, AgentStyle]:
+    """
+    Return from when on a style holds, ns, and the style.
+
+    Args:
+        msg: as published; without a stamp it holds from its arrival.
+        arrival_ns: when it came.
+        persona: where the message names none.
+
+    Raises:
+        ValueError: a value is out of its range, or there is no such emotion.
+    """
+    style = AgentStyle(
+        msg.emotion, msg.intensity, msg.attitude, msg.expressiveness, msg.persona or persona
+    )
+    return stamp_to_ns(msg.header.stamp) or arrival_ns, style
