@@ -11,7 +11,6 @@ Knows which nodes make a robot; knows nothing of what they do.
 import contextlib
 import importlib
 import json
-import signal
 import sys
 
 import rclpy
@@ -19,6 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from timar_ros.nodes.arguments import ARGUMENTS
+from timar_ros.nodes.ending import EndRequest
 
 # Imported when they are wanted: not every robot has what each of them needs.
 _CLASSES = {
@@ -128,14 +128,13 @@ def main(args=None) -> None:
     nodes = {}
     try:
         values = read_arguments(words)
-        # rclpy's own handlers would end the context before the head is at rest.
         rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        request = EndRequest()
         nodes = compose(wanted_nodes(values), values['namespace'], values['params_file'])
         executor = SingleThreadedExecutor()
         for node in nodes.values():
             executor.add_node(node)
-        executor.spin()
+        request.spin(executor)
     except (ValueError, FileNotFoundError) as error:
         if nodes:
             raise

@@ -6,11 +6,9 @@ The neck: `agent/motion_plan` and `joint_states` in, limited joint motion out.
 Knows topics, rates and the service. What the joints do is decided in `retarget.neck`.
 """
 
-import contextlib
 import dataclasses
 import os
 import pathlib
-import signal
 import sys
 import time
 
@@ -19,7 +17,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped, QuaternionStamped
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
@@ -29,6 +27,7 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from timar_ros.msg import HeadMotionPlan
+from timar_ros.nodes.ending import EndRequest
 from timar_ros.nodes.joints import (
     TFMessage,
     commands_to_msg,
@@ -330,20 +329,16 @@ class NeckNode(Node):
 
 def main(args=None):
     """Run the node; at its end the head comes to rest first."""
-    # rclpy's own handlers would end the context before the last commands are out.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    # Started in the background by a script, a process is told to ignore SIGINT.
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.default_int_handler)
+    request = EndRequest()
     node = None
     try:
         node = NeckNode()
-        rclpy.spin(node)
-    except KeyboardInterrupt:
-        if node is not None:
-            with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-                node.come_to_rest()
-    except ExternalShutdownException:
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        request.spin(executor)
+        node.come_to_rest()
+    except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (ValueError, FileNotFoundError) as error:
         if node is not None:
