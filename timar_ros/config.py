@@ -178,7 +178,7 @@ _LARGE_WAV2VEC2 = {
 PRESETS = {
     'mini': TimarConfig(
         motion_space='arkit55', speech='logmel', speech_width=128, token_width=192, width=256,
-        n_layers=4, n_heads=4, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
+        n_layers=4, n_heads=8, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
         noise_spread=6.0, variance_bound=1.0, history='masked', positions='turn', cache='banded',
         level='causal',
     ),
@@ -236,7 +236,7 @@ class TimingConfig:
     replan_hz: float = 5.0
     hearing_delay_ms: int = 80
     agent_lead_ms: int = 400
-    plan_latency_ms: int = 120
+    plan_latency_ms: int = 80
     blend_ms: int = 80
 
     def __post_init__(self):

@@ -235,8 +235,7 @@ def held_kib(conversation: Conversation) -> float:
 
 def largest_blend_step(schedule: Schedule) -> float:
     """Return the largest share of the way from one plan to the next that a frame takes."""
-    s = np.linspace(0, 1, schedule.blend_frames + 2)
-    return float(np.diff(s * s * (3 - 2 * s)).max())
+    return 1 / (schedule.blend_frames + 1)
 
 
 def largest_step_deg(neck_deg: np.ndarray) -> float:

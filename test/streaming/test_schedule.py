@@ -77,7 +77,25 @@ def test_at_most_three_turns_are_open_at_any_moment(moment_ms):
     open_turns = [k for k in range(turn - 5, turn + 2) if not schedule.is_over(k, moment)]
 
     assert len(open_turns) <= MAX_OPEN_TURNS
-    assert schedule.last_open_turn(moment) == turn + 1
+    assert schedule.last_open_turn(moment) == (turn if moment_ms % 1000 == 0 else turn + 1)
+
+
+@pytest.mark.parametrize('replan_hz', [0.0, 1.0, 5.0, 12.5])
+@pytest.mark.parametrize('plan_latency_ms', [40, 120, 300])
+def test_a_turn_lies_ahead_at_any_moment_and_motion_until_the_next_plan_takes_over(
+    replan_hz, plan_latency_ms
+):
+    schedule = make_schedule(
+        replan_hz=replan_hz, plan_latency_ms=plan_latency_ms, agent_lead_ms=3000
+    )
+    moment = schedule.next_moment(100 * S)
+    while moment < 102 * S:
+        end = schedule.turn_ns(schedule.last_open_turn(moment) + 1)
+        following = schedule.next_moment(moment + 1)
+
+        assert end - moment >= S
+        assert end >= following + plan_latency_ms * MS
+        moment = following
 
 
 def test_frames_before_the_plan_latency_are_shown():

@@ -152,7 +152,11 @@ class Attention(nn.Module):
         self.register_buffer('nearness', nearness, persistent=False)
 
     def _bias(self, n_keys: int, n_tokens: int, wanted: slice) -> torch.Tensor | None:
-        """Bias `[1, H, 1 or wanted, n_keys]` on the keys of a query in the last of these turns."""
+        """
+        Bias `[1, H, 1 or wanted, n_keys]` on the keys of a query in the last of these turns.
+
+        That of a query with fewer turns before it is the end of this.
+        """
         if self.age_bias is None:
             return None
         n_turns = n_keys // n_tokens
@@ -201,6 +205,7 @@ class Attention(nn.Module):
         if cache is not None:
             keys, values = cache.extend(layer, keys, values)
         n_past = keys.shape[2] - N * L
+        bias = self._bias(keys.shape[2], L, wanted)
         outputs = []
         for turn in range(N):  # a turn sees a prefix of the keys: no mask, and half the work
             end = n_past + (turn + 1) * L
@@ -209,7 +214,7 @@ class Attention(nn.Module):
                     queries[:, :, turn, wanted],
                     keys[:, :, :end],
                     values[:, :, :end],
-                    attn_mask=self._bias(end, L, wanted),
+                    attn_mask=None if bias is None else bias[..., -end:],
                 )
             )
         out = torch.stack(outputs, dim=1)  # [B, N, H, wanted, K]

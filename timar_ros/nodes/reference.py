@@ -9,6 +9,7 @@ Topics and services are those that nodes started for this have; parameters are t
 What a topic is for is said here.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import importlib
@@ -242,10 +243,12 @@ def reference() -> str:
 
 def main(args=None) -> None:
     """Write the reference to a file, or to the standard output."""
-    arguments = sys.argv[1:] if args is None else args
+    parser = argparse.ArgumentParser(prog='python -m timar_ros.nodes.reference')
+    parser.add_argument('path', nargs='?', type=pathlib.Path, help='default: standard output')
+    given = parser.parse_args(args)
     text = reference()
-    if arguments:
-        pathlib.Path(arguments[0]).write_text(text, encoding='utf-8')
+    if given.path:
+        given.path.write_text(text, encoding='utf-8')
     else:
         sys.stdout.write(text)
 

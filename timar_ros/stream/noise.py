@@ -95,13 +95,40 @@ def draw_smooth_noise(
         float32 `[B, N, n_passes, n_draws, T, M]`: white noise under a window of norm 1, which
         reaches three deviations, and one turn at most, to both sides.
     """
-    white = draw_noise(seeds, first_turn - 1, n_turns + 2, n_passes, n_draws, n_frames, n_channels)
+    rows = [
+        _smooth(seed, turn, p * 4096, n_draws, n_frames, n_channels, spread)
+        for seed in seeds
+        for turn in range(first_turn, first_turn + n_turns)
+        for p in range(n_passes)
+    ]
+    shape = (len(seeds), n_turns, n_passes, n_draws, n_frames, n_channels)
+    return torch.from_numpy(np.stack(rows).reshape(shape))
+
+
+@functools.lru_cache(64)  # turn by turn, so that a turn has the same bits whatever is open with it
+def _smooth(
+    seed: int,
+    turn: int,
+    first_draw: int,
+    n_draws: int,
+    n_frames: int,
+    n_channels: int,
+    spread: float,
+) -> np.ndarray:
+    """Return the noise of one pass over a turn, float32 `[n_draws, T, M]`."""
+    white = [
+        _normal(seed, near, draw, n_frames * n_channels)
+        for draw in range(first_draw, first_draw + n_draws)
+        for near in (turn - 1, turn, turn + 1)
+    ]
+    return _window(n_frames, spread) @ np.stack(white).reshape(n_draws, -1, n_channels)
+
+
+@functools.lru_cache(4)
+def _window(n_frames: int, spread: float) -> np.ndarray:
+    """Return which frames of three turns make each frame of the middle one, `[T, 3 T]`."""
     reach = min(int(3 * spread), n_frames)
-    window = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / spread) ** 2)
-    window = window / window.square().sum().sqrt()
-    B, N = white.shape[:2]
-    rows = white.permute(0, 2, 3, 5, 1, 4).reshape(-1, 1, N * n_frames)  # frames in a row
-    smooth = torch.nn.functional.conv1d(rows, window[None, None], padding=reach)
-    smooth = smooth[..., n_frames : (N - 1) * n_frames]
-    shape = (B, n_passes, n_draws, n_channels, n_turns, n_frames)
-    return smooth.reshape(shape).permute(0, 4, 1, 2, 5, 3).contiguous()
+    frame = np.arange(n_frames)[:, None] + n_frames
+    away = frame - np.arange(3 * n_frames)
+    window = np.where(np.abs(away) <= reach, np.exp(-0.5 * (away / spread) ** 2), 0.0)
+    return (window / np.sqrt(np.square(window).sum(-1, keepdims=True))).astype(np.float32)

@@ -155,13 +155,13 @@ class PlanInForce:
             n_blend: over so many frames.
 
         Returns:
-            `[n, M]`: smoothstep from the old plan to the draft.
+            `[n, M]`: a straight ramp from the old plan to the draft, which of all ways takes
+            the smallest largest step.
         """
         n_blend = min(n_blend, len(motion))
         if not n_blend:
             return motion
-        s = np.arange(1, n_blend + 1, dtype=np.float32)[:, None] / (n_blend + 1)
-        weight = s * s * (3 - 2 * s)
+        weight = np.arange(1, n_blend + 1, dtype=np.float32)[:, None] / (n_blend + 1)
         old = self.read(first_frame, n_blend)
         head = (1 - weight) * old + weight * motion[:n_blend]
         return np.concatenate([head, motion[n_blend:]])

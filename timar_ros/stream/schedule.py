@@ -119,8 +119,15 @@ class Schedule:
         return self.turn_ns(turn + 1) <= self.known_until(moment_ns)
 
     def last_open_turn(self, moment_ns: int) -> int:
-        """Return the last turn that is drafted at a moment: the next one."""
-        return self.turn_of(moment_ns) + 1
+        """
+        Return the last turn that is drafted at a moment.
+
+        So that at all times a whole turn lies ahead, and motion until the next plan takes over:
+        the next turn, but at a turn's very start the turn itself, which is all ahead then.
+        """
+        next_plan_ns = self.next_moment(moment_ns + 1) + self.timing.plan_latency_ms * _MS_NS
+        last = self.turn_of(max(moment_ns + self.turn_ns(1), next_plan_ns) - 1)
+        return min(last, self.turn_of(moment_ns) + 1)
 
     def first_planned_frame(self, moment_ns: int) -> int:
         """Return the first frame that a plan of this moment may still change."""
