@@ -70,8 +70,8 @@ def test_a_whole_number_serves_where_a_float_is_meant():
         (SamplingConfig, {'temperature': float('nan')}, 'temperature must be at least 0'),
         (
             TimingConfig,
-            {'agent_lead_ms': 319},
-            r'agent_lead_ms must be at least .* = 320, got 319',
+            {'agent_lead_ms': 279},
+            r'agent_lead_ms must be at least .* = 280, got 279',
         ),
         (TimingConfig, {'replan_hz': -1.0}, 'replan_hz must be at least 0, got -1.0'),
     ],
