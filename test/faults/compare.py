@@ -42,8 +42,8 @@ class Row:
         duration_s: how long it lasted.
         step_deg, clean_step_deg: the largest angle between two frames in a row, with the fault
             and without it.
-        more_deg: how much larger the step with it may be (`largest_blend_step` of `off_deg`, and
-            what the head may do by itself).
+        more_deg: how much larger the step with it may be (`largest_blend_step` of twice `off_deg`,
+            and what the head may do by itself).
         off_deg: how far the head was off the clean run at most.
         right_deg: how far, from two turns after the fault's end on.
         right_after_s: when, after the fault's end, it was off for the last time.
@@ -128,8 +128,9 @@ def row_of(fault: Fault, begin_s: float, faulty: Stage, clean: Stage) -> Row:
         duration_s=fault.duration_s,
         step_deg=largest_step_deg(shown),
         clean_step_deg=largest_step_deg(right),
-        # A blend takes the head to where a fault leads it, and back, never a jump.
-        more_deg=_OTHER_DEG + largest_blend_step(schedule) * float(off.max()),
+        # A blend takes the head to where a fault leads it, and back, never a jump; while it lasts,
+        # from one plan that is off to another that is off the other way.
+        more_deg=_OTHER_DEG + largest_blend_step(schedule) * 2 * float(off.max()),
         off_deg=float(off.max()),
         right_deg=float(off[n_fault + round(SETTLED_S * fps) :].max()),
         right_after_s=max(wrong[-1] + 1 - n_fault, 0) / fps if len(wrong) else 0.0,

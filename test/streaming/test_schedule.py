@@ -147,5 +147,5 @@ def test_a_hearing_delay_longer_than_a_turn_is_refused():
 
 
 def test_a_lead_too_short_for_lips_in_time_is_refused():
-    with pytest.raises(ValueError, match='agent_lead_ms must be at least .* = 320, got 300'):
-        TimingConfig(agent_lead_ms=300)
+    with pytest.raises(ValueError, match='agent_lead_ms must be at least .* = 280, got 270'):
+        TimingConfig(agent_lead_ms=270)

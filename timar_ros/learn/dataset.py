@@ -10,9 +10,11 @@ and what the model may see of a window, which is `masking.py`.
 import functools
 
 import numpy as np
+import scipy.ndimage
 import torch
 
 from timar_ros.config import TimarConfig
+from timar_ros.learn.behaviour import voice_activity
 from timar_ros.learn.clips import Clip, read_voice
 from timar_ros.model.persistence import fit_persistence
 from timar_ros.model.turn import STYLE
@@ -37,11 +39,15 @@ class Windows(torch.utils.data.Dataset):
         n_turns: turns in a window.
         n_windows: length of this data set.
         seed: of the draw.
+        idle: share of windows with a moment of joint silence, half a second from any speech, in
+            their last turn but one: the present one at a planning moment. Conversations have
+            few, and a head must learn to rest.
         cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
             read and level one again takes a tenth of a second.
 
     Raises:
-        ValueError: no clip is as long as a window, or one has a persona that the model lacks.
+        ValueError: no clip is as long as a window, one has a persona that the model lacks, or
+            `idle` asks for silences and there are none.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Windows(torch.utils.data.Dataset):
         n_turns: int,
         n_windows: int,
         seed: int,
+        idle: float = 0.0,
         cache_bytes: int = 4 * 2**30,
     ):
         n_frames = n_turns * config.frames_per_turn
@@ -73,12 +80,26 @@ class Windows(torch.utils.data.Dataset):
         longest = max(clip.n_frames for clip in self.clips) * config.samples_per_frame
         n_cached = cache_bytes // (2 * 4 * longest)  # two voices in float32
         self._voices = functools.lru_cache(n_cached)(self._read_voices)
+        self._idle, self._idle_starts = idle, np.zeros(0, int)
+        if idle:
+            self._idle_starts = np.concatenate(
+                [self._find_idle(i) for i in range(len(self.clips))]
+            )
+            if not len(self._idle_starts):
+                raise ValueError(
+                    'expected joint silences of more than a second in some clip, found none; '
+                    "set 'idle' to 0"
+                )
 
     def __len__(self) -> int:
         return self._n_windows
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        start = int(np.random.default_rng((self._seed, index)).integers(self._n_starts[-1]))
+        rng = np.random.default_rng((self._seed, index))
+        if self._idle and rng.random() < self._idle:
+            start = int(rng.choice(self._idle_starts))
+        else:
+            start = int(rng.integers(self._n_starts[-1]))
         clip = int(np.searchsorted(self._n_starts, start, 'right'))
         return self.cut(clip, start - int(self._n_starts[clip - 1] if clip else 0))
 
@@ -117,6 +138,19 @@ class Windows(torch.utils.data.Dataset):
             'user_seen': torch.full(turns, clip.user_motion is not None),
             'channel_mask': torch.from_numpy(clip.is_valid.copy()),
         }
+
+    def _find_idle(self, clip_index: int) -> np.ndarray:
+        """Return the windows of a clip, as counted in all, that `idle` is about."""
+        config, T = self._config, self._config.frames_per_turn
+        speaks = np.zeros(self.clips[clip_index].n_frames, bool)
+        for voice in self._voices(clip_index):
+            speaks |= voice_activity(voice, config.sample_rate_hz, config.fps)[: len(speaks)]
+        is_idle = ~scipy.ndimage.binary_dilation(speaks, iterations=config.fps // 2)
+        n_starts = len(speaks) - self._n_turns * T + 1
+        present = max(self._n_turns - 2, 0) * T
+        in_turn = np.lib.stride_tricks.sliding_window_view(is_idle[present:], T)
+        first = int(self._n_starts[clip_index]) - n_starts
+        return first + np.flatnonzero(in_turn[:n_starts].any(1))
 
     def _read_voices(self, clip_index: int) -> tuple[np.ndarray, np.ndarray]:
         # From the clip's start on, as a listener who was there from the start has them.

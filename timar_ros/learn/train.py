@@ -89,10 +89,15 @@ def _write(training: Training, out: pathlib.Path, line: dict[str, float], curves
 
 
 def _make_windows(
-    folder: pathlib.Path, config: TimarConfig, train: TrainConfig, n_windows: int, say
+    folder: pathlib.Path,
+    config: TimarConfig,
+    train: TrainConfig,
+    n_windows: int,
+    say,
+    idle: float = 0.0,
 ) -> Windows:
     clips, refused = open_clips(folder, get_space(config.motion_space), config.fps)
-    windows = Windows(clips, config, train.window_turns, n_windows, train.seed)
+    windows = Windows(clips, config, train.window_turns, n_windows, train.seed, idle)
     for name, reason in refused.items():
         say(f'left out {name}: {reason}')
     for name in windows.too_short:
@@ -149,7 +154,8 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
             'facebook/wav2vec2-large-960h-lv60-self, or --init with a checkpoint that holds one'
         )
     say = print if processes.rank == 0 else lambda _: None
-    windows = _make_windows(options.clips, config, train, train.steps * train.batch_size, say)
+    n_windows = train.steps * train.batch_size
+    windows = _make_windows(options.clips, config, train, n_windows, say, run.idle)
     held_out = None
     if options.held_out is not None:
         n_windows = HELD_OUT_BATCHES * train.batch_size

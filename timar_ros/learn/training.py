@@ -52,6 +52,7 @@ class RunConfig:
             first that its gradient, fifty times that of the motion, would wreck the transformer.
         emphasis: by what factor the error of a group of channels (`MotionSpace.groups`) counts
             more than that of the others. A head that nods is one channel among fifty.
+        idle: share of training windows chosen for a joint silence (`dataset.Windows`).
         raw_units: leave motion in the units of its space, as published, instead of bringing each
             channel to its own mean and deviation.
         cooldown: last steps, over which the learning rate falls to nothing; prolong a run before.
@@ -62,6 +63,7 @@ class RunConfig:
     train: dict = dataclasses.field(default_factory=dict)
     shown_noise: float = 0.0
     emphasis: dict = dataclasses.field(default_factory=dict)
+    idle: float = 0.0
     raw_units: bool = False
     head_first: int = 0
     cooldown: int = 0
@@ -73,6 +75,8 @@ class RunConfig:
                 raise ValueError(
                     f'{name} must be one of {", ".join(known)}, got {getattr(self, name)!r}'
                 )
+        if not 0 <= self.idle <= 1:
+            raise ValueError(f'idle must be a share of 0 to 1, got {self.idle}')
 
     def model_config(self, source: str = 'model') -> TimarConfig:
         """Return the preset with its differences."""
