@@ -188,18 +188,23 @@ class TIMAR(nn.Module):
             opening, closing = separators[:, :, 1 + 2 * i, None], separators[:, :, 2 + 2 * i, None]
             pieces += [opening, tokens, closing]
         tokens = torch.cat([*pieces, separators[:, :, -1:]], dim=2)  # [B, N, L, E]
-        z = self.z_proj(tokens)  # [B, N, L, D]
+        z = self._even(self.z_proj(tokens))  # [B, N, L, D]
         agent = slots('agent_motion', T)
         masked = torch.where(turns.is_shown[..., None], z[:, :, agent], self.mask_token)
         if self.frame_mix is not None:
             others = [z[:, :, slots(modality, T)] for modality in MODALITIES[:3]]
-            masked = masked + self.frame_mix(torch.cat(others, dim=-1))
+            masked = masked + self._even(self.frame_mix(torch.cat(others, dim=-1)))
         if self.persistence is not None:
             motion = self.normalise(turns.agent_motion)
             masked = masked + self.persistence(motion, turns.is_shown)
         if self.style is not None:
             masked = masked + self.style(turns).to(masked.dtype)
         return torch.cat([z[:, :, : agent.start], masked, z[:, :, agent.stop :]], dim=2)
+
+    def _even(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Bring tokens `[..., D]` to one size, so that what is added to them is seen."""
+        is_even = self.config.even_tokens
+        return F.layer_norm(tokens, tokens.shape[-1:], eps=NORM_EPS) if is_even else tokens
 
     def _positions(self, table: torch.Tensor, first_turn: int, n_turns: int) -> torch.Tensor:
         L = self.config.tokens_per_turn
