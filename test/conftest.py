@@ -49,6 +49,7 @@ def _make_config(cache: str = 'rebuild', **changes) -> TimarConfig:
         ours = {
             'positions': 'turn',
             'frame_mix': True,
+            'even_tokens': True,
             'style': True,
             'personas': ('ann', 'bo'),
             'nearness': ((-1, 1), (0, 8), (6, 24), ()),

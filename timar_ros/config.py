@@ -48,8 +48,8 @@ class TimarConfig:
         denoiser_width, denoiser_blocks: U and blocks of the diffusion head.
         frame_mix: the agent-motion token of a frame also carries the other three tokens of that
             frame (ours; the published model leaves all of it to attention).
-        even_tokens: tokens are brought to one size before position, mask, style and `frame_mix` are
-            added to them (ours; features of speech are a hundred times as large as these).
+        even_tokens: tokens are brought to one size before position, mask, style and `frame_mix`
+            are added to them (ours; features of speech are a hundred times as large as these).
         nearness: windows in time of the attention's heads, first and last frame before a token's
             own (negative = after it), in turn; an empty one = everything. So a head need not find
             among 110 slots of several turns where to look. None at all = as published; ours,
@@ -181,9 +181,9 @@ _LARGE_WAV2VEC2 = {
 PRESETS = {
     'mini': TimarConfig(
         motion_space='arkit55', speech='logmel', speech_width=128, token_width=192, width=256,
-        n_layers=4, n_heads=8, denoiser_width=256, denoiser_blocks=3, frame_mix=True, even_tokens=True,
-        noise_spread=6.0, variance_bound=1.0, history='masked', positions='turn', cache='banded',
-        level='causal',
+        n_layers=4, n_heads=8, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
+        even_tokens=True, noise_spread=6.0, variance_bound=1.0, history='masked',
+        positions='turn', cache='banded', level='causal',
     ),
     'base': TimarConfig(width=768, n_layers=24, n_heads=12, speech_config=_LARGE_WAV2VEC2),
     'large': TimarConfig(speech_config=_LARGE_WAV2VEC2),

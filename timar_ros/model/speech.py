@@ -14,6 +14,8 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
+from timar_ros.config import TimarConfig
+
 
 class Wav2Vec2Speech(nn.Module):
     """
@@ -133,3 +135,12 @@ class LogMelSpeech(nn.Module):
         """Encode audio `[B, S]` into features `[B, T, Q]`."""
         _B, _S = audio.shape
         return self.contextualise(self.convolve(audio))
+
+
+def make_speech_encoder(config: TimarConfig) -> nn.Module:
+    """Return the speech encoder that a configuration names."""
+    if config.speech == 'wav2vec2':
+        return Wav2Vec2Speech(config.speech_config, config.frames_per_turn)
+    return LogMelSpeech(
+        config.speech_width, config.mel_bands, config.sample_rate_hz, config.samples_per_frame
+    )

@@ -19,7 +19,7 @@ from timar_ros.config import SamplingConfig, TimarConfig
 from timar_ros.model.attention import NORM_EPS, Block, TurnCache, make_nearness
 from timar_ros.model.diffusion import DiffusionHead, draw_diffusion
 from timar_ros.model.persistence import Persistence, foretell, last_shown, no_persistence
-from timar_ros.model.speech import LogMelSpeech, Wav2Vec2Speech
+from timar_ros.model.speech import make_speech_encoder
 from timar_ros.model.style import Style
 from timar_ros.model.turn import (
     MODALITIES,
@@ -31,15 +31,6 @@ from timar_ros.model.turn import (
     turn_causal_mask,
 )
 from timar_ros.motion import get_space
-
-
-def make_speech_encoder(config: TimarConfig) -> nn.Module:
-    """Return the speech encoder that a configuration names."""
-    if config.speech == 'wav2vec2':
-        return Wav2Vec2Speech(config.speech_config, config.frames_per_turn)
-    return LogMelSpeech(
-        config.speech_width, config.mel_bands, config.sample_rate_hz, config.samples_per_frame
-    )
 
 
 class TIMAR(nn.Module):
