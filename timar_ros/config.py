@@ -51,16 +51,14 @@ class TimarConfig:
         even_tokens: tokens are brought to one size before position, mask, style and `frame_mix`
             are added to them (ours; features of speech are a hundred times as large as these).
         nearness: windows in time of the attention's heads, first and last frame before a token's
-            own (negative = after it), in turn; an empty one = everything. So a head need not find
-            among 110 slots of several turns where to look. None at all = as published; ours,
-            with positions 'turn'.
-        noise_spread: deviation, in frames, of the window that motion is drawn with: noise that
-            changes slowly leaves each frame's own distribution as it is; 0 = white, as published.
+            own (negative = after it), in turn; an empty one = everything: a head need not find
+            where to look. None at all = as published; ours, with positions 'turn'.
+        noise_spread: deviation, in frames, of the window of the noise: changing slowly, it leaves
+            each frame's own distribution as it is; 0 = white, as published.
         noise_scale: the temperature that these weights are best drawn at; the one of
             SamplingConfig is relative to it.
         variance_bound: largest logit of the variance, either way, that motion is drawn with:
-            beyond 1 the variance leaves the range that the formula is meant for, and rare frames
-            fly off (ours; 0 = none, as published).
+            beyond 1 rare frames fly off (ours; 0 = none, as published).
         persistence: for so many frames after the last shown one, motion is drawn as the change
             from where it was going, so that a new draft goes on from what is shown; 0 = drawn
             anew everywhere, as published (model/persistence.py).
@@ -70,7 +68,7 @@ class TimarConfig:
             'shown' (what was really shown).
         positions: 'window' (a learned vector for each slot of the window, as published) or 'turn'
             (slot within the turn, and an attention bias for each age of a turn).
-        cache: 'rebuild', 'rebase' or 'banded' (DESIGN.md, engine).
+        cache: 'rebuild', 'rebase' or 'banded' (docs/architecture.md, Memory).
         level: 'causal' (running) or 'clip' (whole recording, as published) loudness normalisation
             that the weights were trained on.
     """
