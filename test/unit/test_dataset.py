@@ -170,39 +170,6 @@ def test_a_window_is_a_function_of_seed_and_index(tmp_path):
     assert len(starts) > 5
 
 
-def _write_silence(folder, begin_s, end_s, name='talk'):
-    for party in ('user', 'agent'):
-        path = folder / f'{name}_{party}.wav'
-        rate, samples = scipy.io.wavfile.read(path)
-        samples = samples.copy()
-        samples[int(begin_s * rate) : int(end_s * rate)] = 0
-        scipy.io.wavfile.write(path, rate, samples)
-
-
-def test_idle_windows_have_a_joint_silence_in_their_last_turn_but_one(tmp_path):
-    _write_pair(tmp_path, duration_s=12.0)
-    _write_silence(tmp_path, 5.0, 7.0)  # idle from 5.5 to 6.5 s
-    clips, _ = clip_files.open_clips(tmp_path, _ARKIT)
-
-    def starts(idle):
-        windows = Windows(clips, _CONFIG, 3, 200, seed=0, idle=idle)
-        return np.array([float(windows[i]['agent_motion'][0, 0, -2]) for i in range(200)])
-
-    begin = starts(1.0) + 0.4  # of the present turn, 0.4 s long
-    assert begin.min() > 5.5 - 0.4 - 0.1
-    assert begin.max() < 6.5 + 0.1
-    some = starts(0.5)
-    assert 80 < np.sum((some + 0.4 > 5.0) & (some + 0.4 < 6.6)) < 140
-
-
-def test_clips_without_silence_have_no_idle_windows(tmp_path):
-    _write_pair(tmp_path)
-    clips, _ = clip_files.open_clips(tmp_path, _ARKIT)
-
-    with pytest.raises(ValueError, match="joint silences .* set 'idle' to 0"):
-        Windows(clips, _CONFIG, 3, 1, seed=0, idle=0.5)
-
-
 def test_statistics_leave_untrained_channels_at_rest(tmp_path):
     _write_pair(tmp_path)
     clips, _ = clip_files.open_clips(tmp_path, _ARKIT)
