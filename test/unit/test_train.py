@@ -30,11 +30,11 @@ _RECIPE = {
 
 
 def _make_run(**recipe):
-    return training.RunConfig(model=_TINY, train=_RECIPE | recipe, shown_noise=0.1)
+    return training.RunConfig(model=_TINY, train=_RECIPE | recipe, shown_noise=0.1, nod_guide=1.0)
 
 
 class _Speech:
-    """Windows of noise whose agent opens the jaw as the agent's voice is loud."""
+    """Windows of noise whose agent opens the jaw, and nods, as the agent's voice is loud."""
 
     too_short = ()
 
@@ -56,6 +56,7 @@ class _Speech:
             'user_motion': torch.zeros(turns, frames, channels),
             'agent_motion': torch.from_numpy(motion).to(float32),
             'user_seen': seen,
+            'is_nodding': torch.from_numpy(loud),
             'style': torch.zeros(turns, 8),
             'persona': torch.zeros(turns, dtype=torch.int64),
             'channel_mask': torch.arange(channels) == _SPACE.index('jawOpen'),
@@ -133,7 +134,8 @@ def test_the_curve_holds_a_line_for_each_checkpoint(tmp_path):
 def test_biases_norms_and_the_diffusion_head_do_not_decay():
     made = _make_training()
     decayed, plain = made.optimizer.param_groups
-    names = {id(parameter): name for name, parameter in made.model.named_parameters()}
+    learned = [*made.model.named_parameters(), *made.nod_guide.named_parameters()]
+    names = {id(parameter): name for name, parameter in learned}
 
     assert decayed['weight_decay'] == 0.02 and plain['weight_decay'] == 0.0
     assert all(parameter.dim() > 1 for parameter in decayed['params'])
@@ -245,3 +247,31 @@ def test_a_group_that_does_not_exist_is_not_emphasised():
 
     with pytest.raises(ValueError, match='expected groups of arkit55 .eyes, mouth, brows, neck.'):
         training.Training(run, _Speech(), _statistics())
+
+
+def test_the_guide_makes_the_context_tell_who_nods():
+    made = _make_training(steps=80, learning_rate=0.02, warmup_steps=1, batch_size=8)
+
+    wrong = [made.advance()['guide'] for _ in range(80)]
+
+    assert wrong[0] == pytest.approx(np.log(2), abs=0.2)
+    assert np.mean(wrong[-5:]) < 0.4
+
+
+def test_the_guide_is_as_heavy_as_is_said_and_not_there_unless_asked_for():
+    light, heavy, none = (
+        training.Training(
+            dataclasses.replace(_make_run(), nod_guide=weight), _Speech(), _statistics()
+        ).advance()
+        for weight in (1.0, 3.0, 0.0)
+    )
+
+    assert heavy['guide'] == pytest.approx(3 * light['guide'], rel=1e-6)
+    assert light['loss'] == pytest.approx(none['loss'] + light['guide'], rel=1e-6)
+    assert 'guide' not in none
+
+
+@pytest.mark.parametrize('shares', [{'idle': -0.1}, {'nods': 1.2}, {'idle': 0.6, 'nods': 0.6}])
+def test_shares_of_windows_are_shares(shares):
+    with pytest.raises(ValueError, match='idle and nods must be shares of 0 to 1'):
+        training.RunConfig(**shares)

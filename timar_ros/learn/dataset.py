@@ -16,9 +16,10 @@ import torch
 from timar_ros.config import TimarConfig
 from timar_ros.learn.behaviour import voice_activity
 from timar_ros.learn.clips import Clip, read_voice
+from timar_ros.learn.events import find_nods
 from timar_ros.model.persistence import fit_persistence
 from timar_ros.model.turn import STYLE
-from timar_ros.motion import MotionSpace
+from timar_ros.motion import MotionSpace, get_space
 from timar_ros.stream.level import LevelState, normalise, normalise_clip
 
 _SMALLEST_DEVIATION = {'1': 0.1, 'rad': 0.02}
@@ -42,12 +43,14 @@ class Windows(torch.utils.data.Dataset):
         idle: share of windows with a moment of joint silence, half a second from any speech, in
             their last turn but one: the present one at a planning moment. Conversations have
             few, and a head must learn to rest.
+        nods: share of windows with a nod that begins in that turn; people nod a few times a
+            minute, and most windows have none.
         cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
             read and level one again takes a tenth of a second.
 
     Raises:
         ValueError: no clip is as long as a window, one has a persona that the model lacks, or
-            `idle` asks for silences and there are none.
+            `idle` or `nods` ask for what no clip has.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Windows(torch.utils.data.Dataset):
         n_windows: int,
         seed: int,
         idle: float = 0.0,
+        nods: float = 0.0,
         cache_bytes: int = 4 * 2**30,
     ):
         n_frames = n_turns * config.frames_per_turn
@@ -76,30 +80,36 @@ class Windows(torch.utils.data.Dataset):
                     "'personas' of the model"
                 )
         self._config, self._n_turns, self._n_windows, self._seed = config, n_turns, n_windows, seed
+        self._neck = get_space(config.motion_space).neck
         self._n_starts = np.cumsum([clip.n_frames - n_frames + 1 for clip in self.clips])
         longest = max(clip.n_frames for clip in self.clips) * config.samples_per_frame
         n_cached = cache_bytes // (2 * 4 * longest)  # two voices in float32
         self._voices = functools.lru_cache(n_cached)(self._read_voices)
-        self._idle, self._idle_starts = idle, np.zeros(0, int)
-        if idle:
-            self._idle_starts = np.concatenate(
-                [self._find_idle(i) for i in range(len(self.clips))]
-            )
-            if not len(self._idle_starts):
-                raise ValueError(
-                    'expected joint silences of more than a second in some clip, found none; '
-                    "set 'idle' to 0"
-                )
+        self._is_nodding = functools.cache(self._find_nodding)
+        # Share of windows -> the windows, as counted in all, that it is drawn from.
+        self._chosen = []
+        for share, find, what in (
+            (idle, self._is_idle, "joint silences of more than a second in some clip, found none; "
+             "set 'idle' to 0"),
+            (nods, self._begins_nod, "nods in some clip, found none; set 'nods' to 0"),
+        ):  # fmt: skip
+            if share:
+                starts = [self._find_starts(i, find(i)) for i in range(len(self.clips))]
+                self._chosen.append((share, np.concatenate(starts)))
+                if not len(self._chosen[-1][1]):
+                    raise ValueError(f'expected {what}')
 
     def __len__(self) -> int:
         return self._n_windows
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self._seed, index))
-        if self._idle and rng.random() < self._idle:
-            start = int(rng.choice(self._idle_starts))
-        else:
-            start = int(rng.integers(self._n_starts[-1]))
+        start = int(rng.integers(self._n_starts[-1]))
+        lot = rng.random()
+        for share, starts in self._chosen:
+            if 0 <= lot < share:
+                start = int(rng.choice(starts))
+            lot -= share
         clip = int(np.searchsorted(self._n_starts, start, 'right'))
         return self.cut(clip, start - int(self._n_starts[clip - 1] if clip else 0))
 
@@ -109,9 +119,9 @@ class Windows(torch.utils.data.Dataset):
 
         Returns:
             `user_speech`, `agent_speech` `[N, S]` normalised; `user_motion`, `agent_motion` `[N,
-            T, M]` raw; `user_seen` bool `[N, T]`; `channel_mask` bool `[M]`, True = the channel
-            is trained; `style` `[N, 8]`, the mean over each turn, and int64 `persona` `[N]`, as
-            in `Turn`.
+            T, M]` raw; `user_seen` bool `[N, T]`; `is_nodding` bool `[N, T]`, the agent;
+            `channel_mask` bool `[M]`, True = the channel is trained; `style` `[N, 8]`, the mean
+            over each turn, and int64 `persona` `[N]`, as in `Turn`.
         """
         config, clip = self._config, self.clips[clip_index]
         turns = (self._n_turns, config.frames_per_turn)
@@ -136,19 +146,35 @@ class Windows(torch.utils.data.Dataset):
             'user_motion': torch.from_numpy(user_motion[frames].reshape(*turns, -1).copy()),
             'agent_motion': torch.from_numpy(clip.agent_motion[frames].reshape(*turns, -1).copy()),
             'user_seen': torch.full(turns, clip.user_motion is not None),
+            'is_nodding': torch.from_numpy(self._is_nodding(clip_index)[frames].reshape(turns)),
             'channel_mask': torch.from_numpy(clip.is_valid.copy()),
         }
 
-    def _find_idle(self, clip_index: int) -> np.ndarray:
-        """Return the windows of a clip, as counted in all, that `idle` is about."""
-        config, T = self._config, self._config.frames_per_turn
+    def _is_idle(self, clip_index: int) -> np.ndarray:
+        """Say of each frame of a clip, `[F]`, whether it is half a second from any speech."""
+        config = self._config
         speaks = np.zeros(self.clips[clip_index].n_frames, bool)
         for voice in self._voices(clip_index):
             speaks |= voice_activity(voice, config.sample_rate_hz, config.fps)[: len(speaks)]
-        is_idle = ~scipy.ndimage.binary_dilation(speaks, iterations=config.fps // 2)
-        n_starts = len(speaks) - self._n_turns * T + 1
+        return ~scipy.ndimage.binary_dilation(speaks, iterations=config.fps // 2)
+
+    def _find_nodding(self, clip_index: int) -> np.ndarray:
+        """Say of each frame of a clip, `[F]`, whether the agent nods."""
+        clip, fps = self.clips[clip_index], self._config.fps
+        is_nodding = np.zeros(clip.n_frames, bool)
+        for nod in find_nods(clip.agent_motion[:, self._neck], fps):
+            is_nodding[round(nod.start_s * fps) : round(nod.end_s * fps)] = True
+        return is_nodding
+
+    def _begins_nod(self, clip_index: int) -> np.ndarray:
+        return np.diff(self._is_nodding(clip_index).astype(np.int8), prepend=0) > 0
+
+    def _find_starts(self, clip_index: int, is_it: np.ndarray) -> np.ndarray:
+        """Return a clip's windows, as counted in all, whose last turn but one has such a frame."""
+        T = self._config.frames_per_turn
+        n_starts = len(is_it) - self._n_turns * T + 1
         present = max(self._n_turns - 2, 0) * T
-        in_turn = np.lib.stride_tricks.sliding_window_view(is_idle[present:], T)
+        in_turn = np.lib.stride_tricks.sliding_window_view(is_it[present:], T)
         first = int(self._n_starts[clip_index]) - n_starts
         return first + np.flatnonzero(in_turn[:n_starts].any(1))
 

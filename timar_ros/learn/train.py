@@ -95,9 +95,10 @@ def _make_windows(
     n_windows: int,
     say,
     idle: float = 0.0,
+    nods: float = 0.0,
 ) -> Windows:
     clips, refused = open_clips(folder, get_space(config.motion_space), config.fps)
-    windows = Windows(clips, config, train.window_turns, n_windows, train.seed, idle)
+    windows = Windows(clips, config, train.window_turns, n_windows, train.seed, idle, nods)
     for name, reason in refused.items():
         say(f'left out {name}: {reason}')
     for name in windows.too_short:
@@ -155,7 +156,7 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
         )
     say = print if processes.rank == 0 else lambda _: None
     n_windows = train.steps * train.batch_size
-    windows = _make_windows(options.clips, config, train, n_windows, say, run.idle)
+    windows = _make_windows(options.clips, config, train, n_windows, say, run.idle, run.nods)
     held_out = None
     if options.held_out is not None:
         n_windows = HELD_OUT_BATCHES * train.batch_size

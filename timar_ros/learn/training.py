@@ -8,6 +8,7 @@ them, each window's by its number, so that neither an interruption nor the numbe
 changes what is learned. Published recipe: TIMAR.md §6, without the aliasing of windows.
 """
 
+from collections.abc import Callable
 import copy
 import dataclasses
 import math
@@ -52,7 +53,11 @@ class RunConfig:
             first that its gradient, fifty times that of the motion, would wreck the transformer.
         emphasis: by what factor the error of a group of channels (`MotionSpace.groups`) counts
             more than that of the others. A head that nods is one channel among fifty.
-        idle: share of training windows chosen for a joint silence (`dataset.Windows`).
+        idle, nods: shares of training windows chosen for a joint silence, or for a nod of the
+            agent (`dataset.Windows`).
+        nod_guide: weight of a second loss: a linear layer, used in training only, must read from
+            the transformer's output whether the agent nods (binary cross-entropy). Squared errors
+            of motion hardly tell a listener who never nods from one who does.
         raw_units: leave motion in the units of its space, as published, instead of bringing each
             channel to its own mean and deviation.
         cooldown: last steps, over which the learning rate falls to nothing; prolong a run before.
@@ -64,6 +69,8 @@ class RunConfig:
     shown_noise: float = 0.0
     emphasis: dict = dataclasses.field(default_factory=dict)
     idle: float = 0.0
+    nods: float = 0.0
+    nod_guide: float = 0.0
     raw_units: bool = False
     head_first: int = 0
     cooldown: int = 0
@@ -75,8 +82,11 @@ class RunConfig:
                 raise ValueError(
                     f'{name} must be one of {", ".join(known)}, got {getattr(self, name)!r}'
                 )
-        if not 0 <= self.idle <= 1:
-            raise ValueError(f'idle must be a share of 0 to 1, got {self.idle}')
+        if min(self.idle, self.nods) < 0 or self.idle + self.nods > 1:
+            raise ValueError(
+                'idle and nods must be shares of 0 to 1, and of 1 at most together, got '
+                f'{self.idle} and {self.nods}'
+            )
 
     def model_config(self, source: str = 'model') -> TimarConfig:
         """Return the preset with its differences."""
@@ -134,8 +144,9 @@ class Training:
             )
         self._group_weight = [float(run.emphasis.get(name, 1.0)) for name in groups]
         self.model.to(device).train()
+        self.nod_guide = nn.Linear(self.model.config.width, 1).to(device)
         self.mean_model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimizer = make_optimizer(self.model, self.train)
+        self.optimizer = make_optimizer(self.model, self.train, self.nod_guide)
 
     def advance(self) -> dict[str, float]:
         """Take one optimiser step; return the loss, its parts and the gradient's norm."""
@@ -173,6 +184,7 @@ class Training:
             'run': to_dict(self.run),
             'step': self.step,
             'model': self.model.state_dict(),
+            'nod_guide': self.nod_guide.state_dict(),
             'mean_model': self.mean_model.state_dict(),
             'optimizer': self.optimizer.state_dict(),
         }
@@ -197,6 +209,7 @@ class Training:
                 'changed; choose another --out, or start from its weights with --init'
             )
         self.model.load_state_dict(content['model'])
+        self.nod_guide.load_state_dict(content['nod_guide'])
         self.mean_model.load_state_dict(content['mean_model'])
         self.optimizer.load_state_dict(content['optimizer'])
         self.step = content['step']
@@ -224,6 +237,7 @@ class Training:
                 self.train.diffusion_repeat,
                 weight.to(model.device),
                 self._group_weight,
+                self._guide(batch['is_nodding']) if model is self.model else None,
             )
         # The mean of all frames is not the mean of the processes' means: some have more to learn.
         mine, everyone = ((weight * ~turns.is_shown).sum().to(model.device) for _ in range(2))
@@ -233,10 +247,24 @@ class Training:
         self.processes.average(list(parts.values()))
         return loss * share, parts
 
+    def _guide(self, is_nodding: torch.Tensor) -> Callable | None:
+        """Return the second loss of rows (`TIMAR.loss`): do they nod?"""
+        if not self.run.nod_guide:
+            return None
+
+        def guide(context: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            logits = self.nod_guide(context).float()[:, 0]
+            target = is_nodding.flatten().to(rows.device)[rows].float()
+            wrong = F.binary_cross_entropy_with_logits(logits, target, reduction='none')
+            return self.run.nod_guide * wrong
+
+        return guide
+
     def _average_gradients(self) -> None:
         if self.processes.n == 1:
             return
-        learning = [p for p in self.model.parameters() if p.requires_grad]
+        parameters = [*self.model.parameters(), *self.nod_guide.parameters()]
+        learning = [p for p in parameters if p.requires_grad]
         for parameter in learning:
             if parameter.grad is None:  # nobody here had a use for it, others may
                 parameter.grad = torch.zeros_like(parameter)
@@ -250,13 +278,17 @@ class Training:
         torch._foreach_lerp_(mean, new, 1 - decay)
 
 
-def make_optimizer(model: TIMAR, train: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(
+    model: TIMAR, train: TrainConfig, guide: nn.Module | None = None
+) -> torch.optim.AdamW:
     """
-    Make AdamW without decay on biases, norms and the diffusion head; frozen weights stay out.
+    Make AdamW without decay on biases, norms, the diffusion head and a `guide`.
+
+    Frozen weights stay out.
 
     Source: TIMAR.md §6; MAR's parameter groups.
     """
-    decayed, plain = [], []
+    decayed, plain = [], [] if guide is None else list(guide.parameters())
     for name, parameter in model.named_parameters():
         if name.startswith(_FROZEN):
             continue

@@ -239,6 +239,7 @@ class TIMAR(nn.Module):
         repeat: int = 4,
         weight: torch.Tensor | None = None,
         group_weight: list[float] | None = None,
+        guide: Callable | None = None,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
         Compute the training loss over the agent frames that are not shown.
@@ -251,6 +252,7 @@ class TIMAR(nn.Module):
             repeat: how often each frame is diffused.
             weight: `[B, N, T]`, of each frame in the mean; 0 = not learned. None = 1.
             group_weight: of the squared error of each of the space's groups. None = 1.
+            guide: a second loss, `(context [R, D], rows [R] of B·N·T) -> [R]`; None = none.
 
         Returns:
             the mean loss, and the detached means of its parts.
@@ -270,9 +272,8 @@ class TIMAR(nn.Module):
             expected, spread = self._foretell(turns)
             target = (target - expected) / spread
         target = target.flatten(0, 2)[rows].repeat(repeat, 1)
-        if channel_mask is None:
-            valid = None
-        else:
+        valid = None
+        if channel_mask is not None:
             valid = channel_mask[:, None].expand(B, N * T, M).flatten(0, 1)[rows].repeat(repeat, 1)
             target = torch.where(valid, target, 0.0)
         timestep, noise = draw_diffusion(generator, rows, repeat, (B, N * T, M))
@@ -280,6 +281,10 @@ class TIMAR(nn.Module):
         share = weight.flatten()[rows].repeat(repeat)
         share = share / share.sum()
         means = {name: (values * share).sum() for name, values in parts.items()}
+        if guide is not None:
+            once = share[: len(rows)] * repeat
+            means['guide'] = (guide(context[: len(rows)], rows) * once).sum()
+            means['loss'] = means['loss'] + means['guide']
         return means['loss'], {name: value.detach() for name, value in means.items()}
 
     def _foretell(self, turns: Turn) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,102 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Training windows that are chosen for a joint silence, or for a nod."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+
+from timar_ros.config import PRESETS
+from timar_ros.learn.clips import open_clips
+from timar_ros.learn.dataset import Windows
+from timar_ros.motion import get_space
+
+_CONFIG = dataclasses.replace(PRESETS['mini'], frames_per_turn=10)
+_ARKIT, _RATE_HZ = get_space('arkit55'), 16000
+
+
+@pytest.fixture
+def make_clips(tmp_path):
+    """Return the maker of a conversation of 12 s; its head leans by 1 rad a second."""
+
+    def make(silence_s=(0.0, 0.0), nod_s=None):
+        time_s = np.arange(300) / 25
+        motion = np.stack([np.zeros(300), time_s], 1).astype(np.float32)
+        if nod_s is not None:
+            is_nodding = (time_s >= nod_s) & (time_s < nod_s + 1)
+            motion[:, 0] = 0.1 * np.sin(2 * np.pi * 3 * (time_s - nod_s)) * is_nodding
+        names = np.array(['neck_x', 'neck_z'])
+        np.savez(tmp_path / 'talk_agent.npz', motion=motion, names=names, fps=25.0)
+        for seed, party in enumerate(('agent', 'user')):
+            voice = np.random.default_rng(seed).normal(scale=3000, size=12 * _RATE_HZ)
+            voice[slice(*(int(edge * _RATE_HZ) for edge in silence_s))] = 0
+            path = tmp_path / f'talk_{party}.wav'
+            scipy.io.wavfile.write(path, _RATE_HZ, voice.astype(np.int16))
+        return open_clips(tmp_path, _ARKIT)[0]
+
+    return make
+
+
+def _presents(windows) -> np.ndarray:
+    """Return when the last turn but one, 0.4 s long, begins in each of 200 windows, s."""
+    starts = [float(windows[i]['agent_motion'][0, 0, -1]) for i in range(200)]
+    return np.array(starts) + 0.4
+
+
+def test_idle_windows_have_a_joint_silence_in_their_last_turn_but_one(make_clips):
+    clips = make_clips(silence_s=(5.0, 7.0))  # idle from 5.5 to 6.5 s
+
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, idle=1.0))
+
+    assert begin.min() > 5.5 - 0.4 - 0.1
+    assert begin.max() < 6.5 + 0.1
+    assert np.ptp(begin) > 1.0
+
+
+def test_as_many_windows_are_idle_as_is_said(make_clips):
+    clips = make_clips(silence_s=(5.0, 7.0))
+
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, idle=0.5))
+
+    assert 80 < np.sum((begin > 5.0) & (begin < 6.6)) < 140
+
+
+def test_clips_without_silence_have_no_idle_windows(make_clips):
+    with pytest.raises(ValueError, match="joint silences .* set 'idle' to 0"):
+        Windows(make_clips(), _CONFIG, 3, 1, seed=0, idle=0.5)
+
+
+def test_windows_with_a_nod_begin_it_in_their_last_turn_but_one(make_clips):
+    clips = make_clips(nod_s=6.0)
+
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, nods=1.0))
+
+    assert begin.min() > 6.0 - 0.4 - 0.15
+    assert begin.max() < 6.0 + 0.15
+    assert np.ptp(begin) > 0.3
+
+
+def test_idle_windows_and_windows_with_a_nod_share_the_draw(make_clips):
+    clips = make_clips(silence_s=(8.0, 10.0), nod_s=6.0)
+
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, idle=0.4, nods=0.4))
+
+    assert 60 < np.sum((begin > 8.0) & (begin < 9.6)) < 120
+    assert 60 < np.sum((begin > 5.4) & (begin < 6.2)) < 120
+
+
+def test_a_window_says_which_of_its_frames_nod(make_clips):
+    windows = Windows(make_clips(nod_s=6.0), _CONFIG, 30, 1, seed=0)
+
+    nods = windows.cut(0, 0)['is_nodding'].flatten().numpy()
+
+    assert nods[155:170].all()
+    assert not nods[:140].any()
+    assert not nods[185:].any()
+
+
+def test_clips_without_a_nod_have_no_windows_with_one(make_clips):
+    with pytest.raises(ValueError, match="nods in some clip, found none; set 'nods' to 0"):
+        Windows(make_clips(), _CONFIG, 3, 1, seed=0, nods=0.5)
