@@ -16,10 +16,11 @@ LAYERS = {
     '__init__': set(),
     'motion': set(),
     'config': {'motion'},
-    'model': {'config', 'motion'},
+    'config_file': set(),
+    'model': {'config', 'config_file', 'motion'},
     'stream': {'config', 'motion', 'model'},
     'retarget': {'config', 'motion', 'model', 'stream'},
-    'learn': {'config', 'motion', 'model', 'stream', 'retarget'},
+    'learn': {'config', 'config_file', 'motion', 'model', 'stream', 'retarget'},
     'nodes': {'config', 'motion', 'model', 'stream', 'retarget', 'msg', 'srv'},
 }
 COMMANDS = {'parity', 'benchmark'}

@@ -8,9 +8,6 @@ Knows the fields and what contradicts what. Refuses unknown keys; knows nothing 
 
 import dataclasses
 import difflib
-import typing
-
-import yaml
 
 from timar_ros.motion import get_space
 
@@ -53,6 +50,9 @@ class TimarConfig:
         nearness: windows in time of the attention's heads, first and last frame before a token's
             own (negative = after it), in turn; an empty one = everything: a head need not find
             where to look. None at all = as published; ours, with positions 'turn'.
+        taps: windows of the first block's heads instead, each on one modality alone: modality ->
+            [first, last] of each head, n_heads in all. A moment in the user's voice is then
+            told to the frame, and the head knows how it was moving. None = as the other blocks.
         noise_spread: deviation, in frames, of the window of the noise: changing slowly, it leaves
             each frame's own distribution as it is; 0 = white, as published.
         noise_scale: the temperature that these weights are best drawn at; the one of
@@ -90,6 +90,7 @@ class TimarConfig:
     frame_mix: bool = False
     even_tokens: bool = False
     nearness: tuple[tuple[int, ...], ...] = ()
+    taps: dict = dataclasses.field(default_factory=dict)
     noise_spread: float = 0.0
     noise_scale: float = 1.0
     variance_bound: float = 0.0
@@ -118,7 +119,13 @@ class TimarConfig:
             _at_least(name, getattr(self, name), 0)
         if self.nearness and self.positions != 'turn':
             raise ValueError(f"nearness needs positions 'turn', got {self.positions!r}")
-        for window in self.nearness:
+        n_taps = sum(map(len, self.taps.values()))
+        if self.taps and (not self.nearness or n_taps != self.n_heads):
+            raise ValueError(
+                f'taps need nearness, and a window [first, last] for each of {self.n_heads} '
+                f'heads, got {self.taps}'
+            )
+        for window in (*self.nearness, *(w for own in self.taps.values() for w in own)):
             if len(window) not in (0, 2) or list(window) != sorted(window):
                 raise ValueError(f'nearness takes [first, last] frames or [], got {list(window)}')
         if self.persistence and self.history != 'masked':
@@ -178,7 +185,7 @@ _LARGE_WAV2VEC2 = {
 PRESETS = {
     'mini': TimarConfig(
         motion_space='arkit55', speech='logmel', speech_width=128, token_width=192, width=256,
-        n_layers=4, n_heads=8, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
+        n_layers=5, n_heads=8, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
         even_tokens=True, noise_spread=6.0, variance_bound=1.0, history='masked',
         positions='turn', cache='banded', level='causal',
     ),
@@ -327,74 +334,3 @@ class TrainConfig:
     diffusion_repeat: int = 4
     checkpoint_every: int = 500
     threads: int = 2
-
-
-def to_dict(config) -> dict:
-    """Return the fields of a configuration as plain values."""
-    return dataclasses.asdict(config)
-
-
-def _as_tuple(value, hint, name: str):
-    """Turn lists, which are all that YAML and JSON know, into tuples of what `hint` says."""
-    kind = typing.get_args(hint)[0]
-    if isinstance(value, list | tuple):
-        if typing.get_origin(kind) is tuple:
-            return tuple(_as_tuple(item, kind, name) for item in value)
-        if all(type(item) is kind for item in value):
-            return tuple(value)
-    of = kind.__name__ if isinstance(kind, type) else 'list'
-    raise ValueError(f'{name} must be a list of {of}, got {value!r}')
-
-
-def from_dict(cls, mapping: dict, source: str):
-    """
-    Build a configuration from a mapping, strictly.
-
-    Args:
-        cls: TimarConfig, SamplingConfig, TimingConfig or TrainConfig.
-        mapping: field -> value; missing fields take their defaults.
-        source: file or place the mapping came from, for the message.
-
-    Raises:
-        ValueError: an unknown key (with the nearest known one), a wrong type or a contradiction.
-    """
-    if not isinstance(mapping, dict):
-        raise ValueError(f'{source}: expected a mapping of keys to values, got {mapping!r}')
-    hints = typing.get_type_hints(cls)
-    known = [field.name for field in dataclasses.fields(cls)]
-    values = {}
-    for key, value in mapping.items():
-        if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(known)}'
-            raise ValueError(f'{source}: unknown key {key!r}{hint}')
-        if typing.get_origin(hints[key]) is tuple:
-            values[key] = _as_tuple(value, hints[key], f'{source}: {key}')
-            continue
-        allowed = typing.get_args(hints[key]) or (hints[key],)
-        if float in allowed and type(value) is int:
-            value = float(value)
-        if type(value) not in allowed:
-            names = ' or '.join(getattr(kind, '__name__', str(kind)) for kind in allowed)
-            raise ValueError(f'{source}: {key} must be {names}, got {value!r}')
-        values[key] = value
-    try:
-        return cls(**values)
-    except ValueError as error:
-        raise ValueError(f'{source}: {error}') from None
-
-
-def load_yaml(cls, path):
-    """
-    Read a configuration from a YAML file, strictly.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not YAML, or not this configuration.
-    """
-    with open(path, encoding='utf-8') as file:
-        try:
-            mapping = yaml.safe_load(file) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f'{path}: not valid YAML: {error}') from None
-    return from_dict(cls, mapping, str(path))

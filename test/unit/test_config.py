@@ -13,10 +13,8 @@ from timar_ros.config import (
     TimarConfig,
     TimingConfig,
     TrainConfig,
-    from_dict,
-    load_yaml,
-    to_dict,
 )
+from timar_ros.config_file import from_dict, load_yaml, to_dict
 
 
 def test_the_defaults_are_the_published_large():

@@ -23,11 +23,11 @@ def make_clips(tmp_path):
 
     def make(silence_s=(0.0, 0.0), nod_s=None):
         time_s = np.arange(300) / 25
-        motion = np.stack([np.zeros(300), time_s], 1).astype(np.float32)
+        motion = np.stack([np.zeros(300), np.zeros(300), time_s], 1).astype(np.float32)
         if nod_s is not None:
             is_nodding = (time_s >= nod_s) & (time_s < nod_s + 1)
             motion[:, 0] = 0.1 * np.sin(2 * np.pi * 3 * (time_s - nod_s)) * is_nodding
-        names = np.array(['neck_x', 'neck_z'])
+        names = np.array(['neck_x', 'neck_y', 'neck_z'])
         np.savez(tmp_path / 'talk_agent.npz', motion=motion, names=names, fps=25.0)
         for seed, party in enumerate(('agent', 'user')):
             voice = np.random.default_rng(seed).normal(scale=3000, size=12 * _RATE_HZ)
@@ -90,8 +90,12 @@ def test_idle_windows_and_windows_with_a_nod_share_the_draw(make_clips):
 def test_a_window_says_which_of_its_frames_nod(make_clips):
     windows = Windows(make_clips(nod_s=6.0), _CONFIG, 30, 1, seed=0)
 
-    nods = windows.cut(0, 0)['is_nodding'].flatten().numpy()
+    window = windows.cut(0, 0)
+    nods = window['is_nodding'].flatten().numpy()
+    quick = window['quick_neck'].flatten(0, 1).numpy()
 
+    assert 4.5 < np.abs(quick[150:175, 0]).max() < 7.0  # 0.1 rad are 5.7 degrees
+    assert np.abs(quick[:140]).max() < 0.3
     assert nods[155:170].all()
     assert not nods[:140].any()
     assert not nods[185:].any()

@@ -5,7 +5,8 @@
 import pytest
 import torch
 
-from timar_ros.model.attention import Attention, Block, TurnCache, make_nearness
+from timar_ros.model.attention import Attention, Block, TurnCache
+from timar_ros.model.nearness import make_nearness
 from timar_ros.model.turn import MODALITIES, slots, turn_causal_mask
 
 _B, _L, _D, _H = 2, 5, 16, 4

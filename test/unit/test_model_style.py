@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from timar_ros.config import TimarConfig, from_dict, to_dict
+from timar_ros.config import TimarConfig
+from timar_ros.config_file import from_dict, to_dict
 from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import STYLE, slots, stack_turns

@@ -15,7 +15,7 @@ import scipy.io.wavfile
 import torch
 import yaml
 
-from timar_ros.config import load_yaml
+from timar_ros.config_file import load_yaml
 from timar_ros.learn import train
 from timar_ros.learn.processes import Processes
 from timar_ros.learn.training import RunConfig

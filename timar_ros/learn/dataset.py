@@ -16,7 +16,7 @@ import torch
 from timar_ros.config import TimarConfig
 from timar_ros.learn.behaviour import voice_activity
 from timar_ros.learn.clips import Clip, read_voice
-from timar_ros.learn.events import find_nods
+from timar_ros.learn.events import SLOWEST_FPS, find_nods, quick_motion
 from timar_ros.model.persistence import fit_persistence
 from timar_ros.model.turn import STYLE
 from timar_ros.motion import MotionSpace, get_space
@@ -24,6 +24,8 @@ from timar_ros.stream.level import LevelState, normalise, normalise_clip
 
 _SMALLEST_DEVIATION = {'1': 0.1, 'rad': 0.02}
 _AT_REST = 1e-3
+# Shorter clips cannot be filtered for nods.
+_FEWEST_FRAMES = 25
 
 
 class Windows(torch.utils.data.Dataset):
@@ -85,7 +87,7 @@ class Windows(torch.utils.data.Dataset):
         longest = max(clip.n_frames for clip in self.clips) * config.samples_per_frame
         n_cached = cache_bytes // (2 * 4 * longest)  # two voices in float32
         self._voices = functools.lru_cache(n_cached)(self._read_voices)
-        self._is_nodding = functools.cache(self._find_nodding)
+        self._quick_neck = functools.cache(self._find_quick_neck)
         # Share of windows -> the windows, as counted in all, that it is drawn from.
         self._chosen = []
         for share, find, what in (
@@ -119,7 +121,8 @@ class Windows(torch.utils.data.Dataset):
 
         Returns:
             `user_speech`, `agent_speech` `[N, S]` normalised; `user_motion`, `agent_motion` `[N,
-            T, M]` raw; `user_seen` bool `[N, T]`; `is_nodding` bool `[N, T]`, the agent;
+            T, M]` raw; `user_seen` bool `[N, T]`; `is_nodding` bool `[N, T]` and
+            `quick_neck` `[N, T, 3]` deg (1 to 7 Hz), the agent's, 0 for a clip without a neck;
             `channel_mask` bool `[M]`, True = the channel is trained; `style` `[N, 8]`, the mean
             over each turn, and int64 `persona` `[N]`, as in `Turn`.
         """
@@ -135,6 +138,7 @@ class Windows(torch.utils.data.Dataset):
         if clip.style is not None:
             style[:, 0] = 1.0
             style[:, 1:] = clip.style[frames].reshape(*turns, -1).mean(1)
+        quick, is_nodding = self._quick_neck(clip_index)
         persona = 0
         if clip.persona in config.personas:
             persona = 1 + config.personas.index(clip.persona)
@@ -146,7 +150,8 @@ class Windows(torch.utils.data.Dataset):
             'user_motion': torch.from_numpy(user_motion[frames].reshape(*turns, -1).copy()),
             'agent_motion': torch.from_numpy(clip.agent_motion[frames].reshape(*turns, -1).copy()),
             'user_seen': torch.full(turns, clip.user_motion is not None),
-            'is_nodding': torch.from_numpy(self._is_nodding(clip_index)[frames].reshape(turns)),
+            'quick_neck': torch.from_numpy(quick[frames].reshape(*turns, -1).copy()),
+            'is_nodding': torch.from_numpy(is_nodding[frames].reshape(turns).copy()),
             'channel_mask': torch.from_numpy(clip.is_valid.copy()),
         }
 
@@ -158,16 +163,24 @@ class Windows(torch.utils.data.Dataset):
             speaks |= voice_activity(voice, config.sample_rate_hz, config.fps)[: len(speaks)]
         return ~scipy.ndimage.binary_dilation(speaks, iterations=config.fps // 2)
 
-    def _find_nodding(self, clip_index: int) -> np.ndarray:
-        """Say of each frame of a clip, `[F]`, whether the agent nods."""
+    def _find_quick_neck(self, clip_index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Say what an agent's neck does quickly, `[F, 3]` degrees, and when it nods, `[F]`."""
         clip, fps = self.clips[clip_index], self._config.fps
-        is_nodding = np.zeros(clip.n_frames, bool)
-        for nod in find_nods(clip.agent_motion[:, self._neck], fps):
-            is_nodding[round(nod.start_s * fps) : round(nod.end_s * fps)] = True
-        return is_nodding
+        neck = clip.agent_motion[:, self._neck]
+        quick, is_nodding = np.zeros_like(neck), np.zeros(clip.n_frames, bool)
+        # Where nothing can be seen nothing is: a guide leaves such clips out.
+        if (
+            fps > SLOWEST_FPS
+            and clip.n_frames > _FEWEST_FRAMES
+            and clip.is_valid[self._neck].all()
+        ):
+            quick = np.rad2deg(quick_motion(neck, fps)).astype(np.float32)
+            for nod in find_nods(neck, fps):
+                is_nodding[round(nod.start_s * fps) : round(nod.end_s * fps)] = True
+        return quick, is_nodding
 
     def _begins_nod(self, clip_index: int) -> np.ndarray:
-        return np.diff(self._is_nodding(clip_index).astype(np.int8), prepend=0) > 0
+        return np.diff(self._quick_neck(clip_index)[1].astype(np.int8), prepend=0) > 0
 
     def _find_starts(self, clip_index: int, is_it: np.ndarray) -> np.ndarray:
         """Return a clip's windows, as counted in all, whose last turn but one has such a frame."""

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.signal
 
 _NOD_BAND_HZ = (1.0, 7.0)
+SLOWEST_FPS = 14  # of motion in which they can be seen
 # When an answer to a cue may come; people take about 0.7 s (TIMAR.md §8).
 _EARLIEST_S, _LATEST_S = 0.3, 1.2
 
@@ -38,6 +39,20 @@ class Match:
     lags_s: tuple[float, ...]
 
 
+def quick_motion(neck: np.ndarray, fps: float = 25.0) -> np.ndarray:
+    """
+    Return what a head does at 1 to 7 Hz: nods, shakes and beats, without posture.
+
+    Formula: zero-phase 2nd-order Butterworth, mean removed.
+
+    Args:
+        neck: angles `[T, n]`, whatever their unit.
+        fps: frames a second, above 14.
+    """
+    band = scipy.signal.butter(2, _NOD_BAND_HZ, 'bandpass', fs=fps, output='sos')
+    return scipy.signal.sosfiltfilt(band, neck - neck.mean(0), axis=0)
+
+
 def find_nods(
     neck: np.ndarray,
     fps: float = 25.0,
@@ -47,7 +62,7 @@ def find_nods(
     """
     Find nods in a head's pitch.
 
-    Formula: pitch is band-passed to 1-7 Hz (zero-phase 2nd-order Butterworth, mean removed); a
+    Formula: pitch is band-passed to 1-7 Hz (`quick_motion`); a
     nod is a stretch where the modulus of its analytic signal stays above half of
     `smallest_amplitude_rad`, reaches all of it, exceeds that of yaw on average, and whose phase
     advances by at least `fewest_cycles` turns. Stretches less than 0.2 s apart are one.
@@ -65,8 +80,7 @@ def find_nods(
     Source: band from Hadar et al. 1985 (ordinary and rapid nods) and TIMAR.md §8 (2.6-6.5 Hz for
         fast listener nods), widened to slow ones.
     """
-    band = scipy.signal.butter(2, _NOD_BAND_HZ, 'bandpass', fs=fps, output='sos')
-    moving = scipy.signal.sosfiltfilt(band, neck[:, :2] - neck[:, :2].mean(0), axis=0)
+    moving = quick_motion(neck[:, :2], fps)
     analytic = scipy.signal.hilbert(moving, axis=0)
     pitch, yaw = np.abs(analytic).T
     phase = np.unwrap(np.angle(analytic[:, 0]))

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from timar_ros.config import TimarConfig, TrainConfig, load_yaml, to_dict
+from timar_ros.config import TimarConfig, TrainConfig
+from timar_ros.config_file import load_yaml, to_dict
 from timar_ros.learn.clips import open_clips
 from timar_ros.learn.dataset import Windows, measure_persistence, motion_statistics
 from timar_ros.learn.processes import Processes

@@ -8,7 +8,6 @@ them, each window's by its number, so that neither an interruption nor the numbe
 changes what is learned. Published recipe: TIMAR.md §6, without the aliasing of windows.
 """
 
-from collections.abc import Callable
 import copy
 import dataclasses
 import math
@@ -19,8 +18,11 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-from timar_ros.config import PRESETS, TimarConfig, TrainConfig, from_dict, to_dict
+from timar_ros.config import PRESETS, TimarConfig, TrainConfig
+from timar_ros.config_file import from_dict, to_dict
 from timar_ros.learn.dataset import Windows
+from timar_ros.learn.events import SLOWEST_FPS
+from timar_ros.learn.guide import Guide
 from timar_ros.learn.masking import draw_mask_ratio, mask_windows
 from timar_ros.learn.processes import Processes
 from timar_ros.model.timar import TIMAR
@@ -55,9 +57,7 @@ class RunConfig:
             more than that of the others. A head that nods is one channel among fifty.
         idle, nods: shares of training windows chosen for a joint silence, or for a nod of the
             agent (`dataset.Windows`).
-        nod_guide: weight of a second loss: a linear layer, used in training only, must read from
-            the transformer's output whether the agent nods (binary cross-entropy). Squared errors
-            of motion hardly tell a listener who never nods from one who does.
+        guide: weight of a second loss, for nods and quick movements (`guide.Guide`).
         raw_units: leave motion in the units of its space, as published, instead of bringing each
             channel to its own mean and deviation.
         cooldown: last steps, over which the learning rate falls to nothing; prolong a run before.
@@ -70,7 +70,7 @@ class RunConfig:
     emphasis: dict = dataclasses.field(default_factory=dict)
     idle: float = 0.0
     nods: float = 0.0
-    nod_guide: float = 0.0
+    guide: float = 0.0
     raw_units: bool = False
     head_first: int = 0
     cooldown: int = 0
@@ -144,9 +144,14 @@ class Training:
             )
         self._group_weight = [float(run.emphasis.get(name, 1.0)) for name in groups]
         self.model.to(device).train()
-        self.nod_guide = nn.Linear(self.model.config.width, 1).to(device)
+        self.guide = Guide(self.model.config.width, run.guide).to(device)
+        if run.guide and self.model.config.fps <= SLOWEST_FPS:
+            raise ValueError(
+                f'guide needs more than {SLOWEST_FPS} frames a second to see nods in, got '
+                f'{self.model.config.fps}; set it to 0'
+            )
         self.mean_model = copy.deepcopy(self.model).requires_grad_(False).eval()
-        self.optimizer = make_optimizer(self.model, self.train, self.nod_guide)
+        self.optimizer = make_optimizer(self.model, self.train, self.guide)
 
     def advance(self) -> dict[str, float]:
         """Take one optimiser step; return the loss, its parts and the gradient's norm."""
@@ -184,7 +189,7 @@ class Training:
             'run': to_dict(self.run),
             'step': self.step,
             'model': self.model.state_dict(),
-            'nod_guide': self.nod_guide.state_dict(),
+            'guide': self.guide.state_dict(),
             'mean_model': self.mean_model.state_dict(),
             'optimizer': self.optimizer.state_dict(),
         }
@@ -209,7 +214,7 @@ class Training:
                 'changed; choose another --out, or start from its weights with --init'
             )
         self.model.load_state_dict(content['model'])
-        self.nod_guide.load_state_dict(content['nod_guide'])
+        self.guide.load_state_dict(content['guide'])
         self.mean_model.load_state_dict(content['mean_model'])
         self.optimizer.load_state_dict(content['optimizer'])
         self.step = content['step']
@@ -229,6 +234,9 @@ class Training:
         turns, weight = mask_windows(batch, model.config, self.train, rngs, ratio, noise)
         generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]
         precision = _PRECISIONS[self.run.precision]
+        guide = None
+        if self.run.guide and model is self.model:
+            guide = self.guide.of_batch(batch, model.space.neck)
         with torch.autocast(model.device.type, precision, precision != torch.float32):
             loss, parts = model.loss(
                 turns.to(model.device),
@@ -237,7 +245,7 @@ class Training:
                 self.train.diffusion_repeat,
                 weight.to(model.device),
                 self._group_weight,
-                self._guide(batch['is_nodding']) if model is self.model else None,
+                guide,
             )
         # The mean of all frames is not the mean of the processes' means: some have more to learn.
         mine, everyone = ((weight * ~turns.is_shown).sum().to(model.device) for _ in range(2))
@@ -247,23 +255,10 @@ class Training:
         self.processes.average(list(parts.values()))
         return loss * share, parts
 
-    def _guide(self, is_nodding: torch.Tensor) -> Callable | None:
-        """Return the second loss of rows (`TIMAR.loss`): do they nod?"""
-        if not self.run.nod_guide:
-            return None
-
-        def guide(context: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-            logits = self.nod_guide(context).float()[:, 0]
-            target = is_nodding.flatten().to(rows.device)[rows].float()
-            wrong = F.binary_cross_entropy_with_logits(logits, target, reduction='none')
-            return self.run.nod_guide * wrong
-
-        return guide
-
     def _average_gradients(self) -> None:
         if self.processes.n == 1:
             return
-        parameters = [*self.model.parameters(), *self.nod_guide.parameters()]
+        parameters = [*self.model.parameters(), *self.guide.parameters()]
         learning = [p for p in parameters if p.requires_grad]
         for parameter in learning:
             if parameter.grad is None:  # nobody here had a use for it, others may

@@ -6,20 +6,16 @@ Attention over this turn and the turns before it, with a cache of past turns' ke
 Knows turns only as blocks of L tokens. The masked path is the specification of the cached one.
 """
 
-from collections.abc import Sequence
 import dataclasses
 
 import torch
 from torch import nn
 import torch.nn.functional as F
 
-from timar_ros.model.turn import MODALITIES, slots
-
 NORM_EPS = 1e-6
 # So few turns without a cache take less time at once than turn by turn, on a CPU.
 _FEW_TURNS = 5
 _NEVER = -1e4  # as a score: its exponential is zero
-_FAR = -6.0
 
 
 @dataclasses.dataclass
@@ -92,36 +88,6 @@ class TurnCache:
     def clone(self) -> 'TurnCache':
         """Copy; the two then have nothing in common."""
         return dataclasses.replace(self, keys=self.keys.clone(), values=self.values.clone())
-
-
-def make_nearness(windows: Sequence[tuple[int, ...]], n_ages: int, n_frames: int) -> torch.Tensor:
-    """
-    Give heads windows in time, so that each looks at a moment of its own before it learns where.
-
-    Args:
-        windows: for each head the first and last frame before a token's own that it looks at
-            (negative = after it), or () for all.
-        n_ages: turns that attention reaches back, the own one included.
-        n_frames: T.
-
-    Returns:
-        `[H, L, n_ages, L]`, the oldest age first, as keys lie: 0 inside a head's window, -6
-        outside; separators, which have no time, see and are seen at 0.
-    """
-    # On the CPU by name, so that a model may be laid out on the meta device.
-    L = 4 * n_frames + 10
-    frame = torch.full((L,), -1, device='cpu')
-    for modality in MODALITIES:
-        frame[slots(modality, n_frames)] = torch.arange(n_frames, device='cpu')
-    age = torch.arange(n_ages - 1, -1, -1, device='cpu')[None, :, None]
-    before = frame[:, None, None] - frame[None, None, :] + age * n_frames  # [L, n_ages, L]
-    has_time = (frame >= 0)[:, None, None] & (frame >= 0)[None, None, :]
-    nearness = torch.zeros(len(windows), L, n_ages, L, device='cpu')
-    for head, window in enumerate(windows):
-        if window:
-            is_outside = has_time & ((before < window[0]) | (before > window[1]))
-            nearness[head][is_outside] = _FAR
-    return nearness
 
 
 class Attention(nn.Module):

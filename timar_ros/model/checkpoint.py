@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 import torch
 
-from timar_ros.config import TimarConfig, from_dict, to_dict
+from timar_ros.config import TimarConfig
+from timar_ros.config_file import from_dict, to_dict
 from timar_ros.model.precision import DTYPES, find_dtype
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import get_space

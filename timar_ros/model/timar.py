@@ -9,15 +9,15 @@ weights only; the past is an argument. `draft_full_window` is the specification 
 
 from collections.abc import Callable
 import dataclasses
-from itertools import cycle, islice
 
 import torch
 from torch import nn
 import torch.nn.functional as F
 
 from timar_ros.config import SamplingConfig, TimarConfig
-from timar_ros.model.attention import NORM_EPS, Block, TurnCache, make_nearness
+from timar_ros.model.attention import NORM_EPS, Block, TurnCache
 from timar_ros.model.diffusion import DiffusionHead, draw_diffusion
+from timar_ros.model.nearness import windows_of_heads
 from timar_ros.model.persistence import Persistence, foretell, last_shown, no_persistence
 from timar_ros.model.speech import make_speech_encoder
 from timar_ros.model.style import Style
@@ -73,12 +73,10 @@ class TIMAR(nn.Module):
         self.encoder_pos_embed_learned = nn.Parameter(torch.zeros(1, n_slots, D))
         self.diffusion_pos_embed_learned = nn.Parameter(torch.zeros(1, n_slots, D))
         n_ages = 0 if in_window else config.max_turns
-        near = None
-        if config.nearness:
-            windows = tuple(islice(cycle(config.nearness), config.n_heads))
-            near = make_nearness(windows, n_ages, config.frames_per_turn)
+        first, near = windows_of_heads(config)
         self.encoder_blocks = nn.ModuleList(
-            Block(D, config.n_heads, n_ages, near) for _ in range(config.n_layers)
+            Block(D, config.n_heads, n_ages, near if layer else first)
+            for layer in range(config.n_layers)
         )
         self.encoder_norm = nn.LayerNorm(D, eps=NORM_EPS)
         self.diffloss = DiffusionHead(
@@ -255,7 +253,7 @@ class TIMAR(nn.Module):
             guide: a second loss, `(context [R, D], rows [R] of B·N·T) -> [R]`; None = none.
 
         Returns:
-            the mean loss, and the detached means of its parts.
+            the mean loss, with the guide's; and the detached means of its parts ('loss' without).
 
         Raises:
             ValueError: every frame is shown, or the window is longer than positions are learned.
@@ -281,11 +279,12 @@ class TIMAR(nn.Module):
         share = weight.flatten()[rows].repeat(repeat)
         share = share / share.sum()
         means = {name: (values * share).sum() for name, values in parts.items()}
+        total = means['loss']
         if guide is not None:
             once = share[: len(rows)] * repeat
             means['guide'] = (guide(context[: len(rows)], rows) * once).sum()
-            means['loss'] = means['loss'] + means['guide']
-        return means['loss'], {name: value.detach() for name, value in means.items()}
+            total = total + means['guide']
+        return total, {name: value.detach() for name, value in means.items()}
 
     def _foretell(self, turns: Turn) -> tuple[torch.Tensor, torch.Tensor]:
         """Say where the agent's motion is going, in normalised units (`persistence.foretell`)."""

@@ -1,0 +1,80 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations from YAML and mappings, strictly, and back: a wrong key or type is named."""
+
+import dataclasses
+import difflib
+import typing
+
+import yaml
+
+
+def to_dict(config) -> dict:
+    """Return the fields of a configuration as plain values."""
+    return dataclasses.asdict(config)
+
+
+def _as_tuple(value, hint, name: str):
+    """Turn lists, which are all that YAML and JSON know, into tuples of what `hint` says."""
+    kind = typing.get_args(hint)[0]
+    if isinstance(value, list | tuple):
+        if typing.get_origin(kind) is tuple:
+            return tuple(_as_tuple(item, kind, name) for item in value)
+        if all(type(item) is kind for item in value):
+            return tuple(value)
+    of = kind.__name__ if isinstance(kind, type) else 'list'
+    raise ValueError(f'{name} must be a list of {of}, got {value!r}')
+
+
+def from_dict(cls, mapping: dict, source: str):
+    """
+    Build a configuration from a mapping, strictly.
+
+    Args:
+        cls: TimarConfig, SamplingConfig, TimingConfig or TrainConfig.
+        mapping: field -> value; missing fields take their defaults.
+        source: file or place the mapping came from, for the message.
+
+    Raises:
+        ValueError: an unknown key (with the nearest known one), a wrong type or a contradiction.
+    """
+    if not isinstance(mapping, dict):
+        raise ValueError(f'{source}: expected a mapping of keys to values, got {mapping!r}')
+    hints = typing.get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls)]
+    values = {}
+    for key, value in mapping.items():
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, n=1)
+            hint = f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(known)}'
+            raise ValueError(f'{source}: unknown key {key!r}{hint}')
+        if typing.get_origin(hints[key]) is tuple:
+            values[key] = _as_tuple(value, hints[key], f'{source}: {key}')
+            continue
+        allowed = typing.get_args(hints[key]) or (hints[key],)
+        if float in allowed and type(value) is int:
+            value = float(value)
+        if type(value) not in allowed:
+            names = ' or '.join(getattr(kind, '__name__', str(kind)) for kind in allowed)
+            raise ValueError(f'{source}: {key} must be {names}, got {value!r}')
+        values[key] = value
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f'{source}: {error}') from None
+
+
+def load_yaml(cls, path):
+    """
+    Read a configuration from a YAML file, strictly.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not YAML, or not this configuration.
+    """
+    with open(path, encoding='utf-8') as file:
+        try:
+            mapping = yaml.safe_load(file) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f'{path}: not valid YAML: {error}') from None
+    return from_dict(cls, mapping, str(path))
