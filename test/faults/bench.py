@@ -43,7 +43,7 @@ one standard deviation. Limits:
   frame moves it at most a third (a blend of two frames is three equal steps) of the way between
   two plans, each of them off by what is said, and 0.5 degrees further than the largest frame
   without the fault. On the node: at most 5 degrees, 8 where DDS decides which of two publishers is
-  heard, 15 where it has glided to rest and comes back;
+  heard, 11 where it has glided to rest and comes back;
 - two turns after the fault's end the head is at most 0.3 degrees off, after minutes of silence 1,
   because the loudness of the voices is learned anew then;
 - at most 4 MiB of audio and motion are held.

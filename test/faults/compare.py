@@ -29,6 +29,8 @@ AFTER_S = 5.0
 _HANG_MS = 5000.0
 # Other sounds make other motion: so much further may its own largest frame take the head.
 _OTHER_DEG = 0.5
+# A plan begins a third of the way from the one before, measured at the widest of the blend.
+_JUMP_DEG = 0.3
 _MOST_KIB = 4096.0
 
 
@@ -44,6 +46,8 @@ class Row:
             and without it.
         more_deg: how much larger the step with it may be (`largest_blend_step` of twice `off_deg`,
             and what the head may do by itself).
+        jump_deg: how much further a plan's first frame was from the plan before it than a blend
+            takes it (`Stage`).
         off_deg: how far the head was off the clean run at most.
         right_deg: how far, from two turns after the fault's end on.
         right_after_s: when, after the fault's end, it was off for the last time.
@@ -57,6 +61,7 @@ class Row:
     step_deg: float
     clean_step_deg: float
     more_deg: float
+    jump_deg: float
     off_deg: float
     right_deg: float
     right_after_s: float
@@ -131,6 +136,7 @@ def row_of(fault: Fault, begin_s: float, faulty: Stage, clean: Stage) -> Row:
         # A blend takes the head to where a fault leads it, and back, never a jump; while it lasts,
         # from one plan that is off to another that is off the other way.
         more_deg=_OTHER_DEG + largest_blend_step(schedule) * 2 * float(off.max()),
+        jump_deg=faulty.jump_deg,
         off_deg=float(off.max()),
         right_deg=float(off[n_fault + round(SETTLED_S * fps) :].max()),
         right_after_s=max(wrong[-1] + 1 - n_fault, 0) / fps if len(wrong) else 0.0,
@@ -143,6 +149,8 @@ def row_of(fault: Fault, begin_s: float, faulty: Stage, clean: Stage) -> Row:
 def problems(fault: Fault, row: Row) -> list[str]:
     """Return what a fault should not have done."""
     found = []
+    if row.jump_deg > _JUMP_DEG:
+        found.append(f'a plan began {row.jump_deg:.2f} degrees further off than a blend does')
     if row.step_deg > row.clean_step_deg + row.more_deg:
         found.append(
             f'the head moved {row.step_deg:.2f} degrees in a frame, without the fault '

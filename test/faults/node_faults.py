@@ -307,8 +307,8 @@ class NodeFault:
     off_deg: float = 0.3
 
 
-# From a head at rest, a blend of two frames takes it 0.48 of the way to its 28.6 degrees in one.
-_FROM_REST_DEG = 15.0
+# From a head at rest, a blend takes it a third of the way to its 28.6 degrees in one frame.
+_FROM_REST_DEG = 11.0
 # Speech or noise: which one comes last is for DDS to say, and the head follows what it hears.
 _EITHER_DEG = 8.0
 

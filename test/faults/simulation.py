@@ -56,6 +56,7 @@ def tiny_model() -> TIMAR:
         'frames_per_turn': 25,
         'max_turns': 4,
         'n_layers': 1,
+        'even_tokens': False,  # as when docs/faults.md was written
         'persistence': 0,  # motion would remember where the head was, turn after turn
     }
     model = conftest._make_model(is_stub=False, **changes)
@@ -143,13 +144,14 @@ class Stage:
         refused: packets that raised.
         peak_kib: the most that the conversation held of audio and motion at a moment.
         plan_ms: what each plan cost, with what can wait.
+        jump_deg: by how much more than a blend may, a plan's first frame left the plan before it.
         first_frame: of those shown that are still known.
     """
 
     def __init__(self, conversation: Conversation, begin_ns: int = BEGIN_NS):
         """Begin just before `begin_ns`."""
         self.conversation = conversation
-        self.refused, self.peak_kib = 0, 0.0
+        self.refused, self.peak_kib, self.jump_deg = 0, 0.0, 0.0
         self.plan_ms: list[float] = []
         self._schedule = conversation.schedule
         self.first_frame = self._schedule.frame_at_or_after(begin_ns)
@@ -205,11 +207,20 @@ class Stage:
         started = time.perf_counter()
         plan = self.conversation.plan(moment_ns)
         if plan is not None and not is_late:
+            self._look_at_seam(plan)
             self.conversation.accept(plan)
             self._show(plan)
         self.conversation.settle()
         self.plan_ms.append(1000 * (time.perf_counter() - started))
         self.peak_kib = max(self.peak_kib, held_kib(self.conversation))
+
+    def _look_at_seam(self, plan: Plan) -> None:
+        n = self._schedule.blend_frames + 1
+        old = self.conversation._in_force.read(plan.first_frame, n)
+        neck = self.conversation.space.neck
+        off = np.rad2deg(np.linalg.norm((plan.motion[:n] - old)[:, neck], axis=-1))
+        jump = off[0] - largest_blend_step(self._schedule) * off.max()
+        self.jump_deg = max(self.jump_deg, float(jump))
 
     def _show(self, plan: Plan) -> None:
         assert np.isfinite(plan.motion).all()

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from simulation import Stage, make_conversation, read_dialogue, tiny_model
 
+from timar_ros.stream.plan import PlanInForce
+
 # Some moment in the middle of a turn.
 BEGIN_S = 8.26
 
@@ -67,3 +69,22 @@ def test_a_fault_that_is_not_mended_shows(begun, clean, dialogue):
 
     row = row_of(never_mended, BEGIN_S, faulty, clean(3.0 + AFTER_S))
     assert any('two turns after its end' in text for text in problems(never_mended, row))
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'network jitter to 200 ms',
+        'stamps 5 s ahead',
+        'every second plan too late',
+        'no plan for 3 s',
+    ],
+)
+def test_a_plan_that_is_not_blended_in_shows(begun, clean, dialogue, name, monkeypatch):
+    fault = next(fault for fault in FAULTS if fault.name == name)
+    monkeypatch.setattr(PlanInForce, 'blend', lambda self, first, motion, n: motion)
+
+    faulty = play_fault(begun.fork(), dialogue, fault, BEGIN_S, np.random.default_rng(0))
+
+    row = row_of(fault, BEGIN_S, faulty, clean(fault.duration_s + AFTER_S))
+    assert any('further off than a blend does' in text for text in problems(fault, row))

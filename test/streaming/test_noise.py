@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 import torch
 
-from timar_ros.stream.noise import draw_noise, draw_smooth_noise
+from timar_ros.stream.noise import _smooth, draw_noise, draw_smooth_noise
 
 _T, _M = 5, 7
 
@@ -98,6 +98,23 @@ def test_smooth_noise_keeps_each_frame_normal_and_ties_neighbours():
 
 def test_smooth_noise_of_a_turn_does_not_depend_on_what_is_drawn_with_it():
     together = draw_smooth_noise([3], 0, 4, 1, 2, 25, 5, spread=6.0)
+    _smooth.cache_clear()
     alone = draw_smooth_noise([3], 2, 1, 1, 2, 25, 5, spread=6.0)
 
-    torch.testing.assert_close(together[:, 2:3], alone, atol=1e-6, rtol=0)
+    torch.testing.assert_close(together[:, 2:3], alone, atol=0, rtol=0)
+
+
+def test_smooth_noise_is_white_noise_under_a_gaussian_window_of_norm_one():
+    T, spread = 10, 2.0
+    white = draw_noise([5], 6, 3, 1, 2, T, 3)[0, :, 0].double()  # turns 6 to 8
+    white = torch.cat(list(white), dim=1)  # [draw, 3 T, M]
+
+    smooth = draw_smooth_noise([5], 7, 1, 1, 2, T, 3, spread=spread)[0, 0, 0]
+
+    away = torch.arange(-6, 7, dtype=torch.float64)
+    window = torch.exp(-0.5 * (away / spread) ** 2)
+    window = window / window.square().sum().sqrt()
+    for frame in range(T):
+        near = white[:, T + frame - 6 : T + frame + 7]
+        expected = (window[None, :, None] * near).sum(1).float()
+        torch.testing.assert_close(smooth[:, frame], expected, rtol=0, atol=1e-5)

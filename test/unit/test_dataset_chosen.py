@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training windows that are chosen for a joint silence, or for a nod."""
+"""Training windows that are chosen for a joint silence, a nod or a mood."""
 
 import dataclasses
 
@@ -21,14 +21,18 @@ _ARKIT, _RATE_HZ = get_space('arkit55'), 16000
 def make_clips(tmp_path):
     """Return the maker of a conversation of 12 s; its head leans by 1 rad a second."""
 
-    def make(silence_s=(0.0, 0.0), nod_s=None):
+    def make(silence_s=(0.0, 0.0), nod_s=None, happy_s=None):
         time_s = np.arange(300) / 25
         motion = np.stack([np.zeros(300), np.zeros(300), time_s], 1).astype(np.float32)
         if nod_s is not None:
             is_nodding = (time_s >= nod_s) & (time_s < nod_s + 1)
             motion[:, 0] = 0.1 * np.sin(2 * np.pi * 3 * (time_s - nod_s)) * is_nodding
         names = np.array(['neck_x', 'neck_y', 'neck_z'])
-        np.savez(tmp_path / 'talk_agent.npz', motion=motion, names=names, fps=25.0)
+        style = np.zeros((300, 7), np.float32)
+        if happy_s is not None:
+            style[(time_s >= happy_s) & (time_s < happy_s + 1), 0] = 0.8
+        path = tmp_path / 'talk_agent.npz'
+        np.savez(path, motion=motion, names=names, fps=25.0, style=style)
         for seed, party in enumerate(('agent', 'user')):
             voice = np.random.default_rng(seed).normal(scale=3000, size=12 * _RATE_HZ)
             voice[slice(*(int(edge * _RATE_HZ) for edge in silence_s))] = 0
@@ -48,7 +52,7 @@ def _presents(windows) -> np.ndarray:
 def test_idle_windows_have_a_joint_silence_in_their_last_turn_but_one(make_clips):
     clips = make_clips(silence_s=(5.0, 7.0))  # idle from 5.5 to 6.5 s
 
-    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, idle=1.0))
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'idle': 1.0}))
 
     assert begin.min() > 5.5 - 0.4 - 0.1
     assert begin.max() < 6.5 + 0.1
@@ -58,20 +62,20 @@ def test_idle_windows_have_a_joint_silence_in_their_last_turn_but_one(make_clips
 def test_as_many_windows_are_idle_as_is_said(make_clips):
     clips = make_clips(silence_s=(5.0, 7.0))
 
-    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, idle=0.5))
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'idle': 0.5}))
 
     assert 80 < np.sum((begin > 5.0) & (begin < 6.6)) < 140
 
 
 def test_clips_without_silence_have_no_idle_windows(make_clips):
-    with pytest.raises(ValueError, match="joint silences .* set 'idle' to 0"):
-        Windows(make_clips(), _CONFIG, 3, 1, seed=0, idle=0.5)
+    with pytest.raises(ValueError, match="joint silences .* leave 'idle' out of 'chosen'"):
+        Windows(make_clips(), _CONFIG, 3, 1, seed=0, chosen={'idle': 0.5})
 
 
 def test_windows_with_a_nod_begin_it_in_their_last_turn_but_one(make_clips):
     clips = make_clips(nod_s=6.0)
 
-    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, nods=1.0))
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'nods': 1.0}))
 
     assert begin.min() > 6.0 - 0.4 - 0.15
     assert begin.max() < 6.0 + 0.15
@@ -81,7 +85,7 @@ def test_windows_with_a_nod_begin_it_in_their_last_turn_but_one(make_clips):
 def test_idle_windows_and_windows_with_a_nod_share_the_draw(make_clips):
     clips = make_clips(silence_s=(8.0, 10.0), nod_s=6.0)
 
-    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, idle=0.4, nods=0.4))
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'idle': 0.4, 'nods': 0.4}))
 
     assert 60 < np.sum((begin > 8.0) & (begin < 9.6)) < 120
     assert 60 < np.sum((begin > 5.4) & (begin < 6.2)) < 120
@@ -102,5 +106,20 @@ def test_a_window_says_which_of_its_frames_nod(make_clips):
 
 
 def test_clips_without_a_nod_have_no_windows_with_one(make_clips):
-    with pytest.raises(ValueError, match="nods in some clip, found none; set 'nods' to 0"):
-        Windows(make_clips(), _CONFIG, 3, 1, seed=0, nods=0.5)
+    with pytest.raises(ValueError, match='clips with nods of the agent, found none'):
+        Windows(make_clips(), _CONFIG, 3, 1, seed=0, chosen={'nods': 0.5})
+
+
+def test_windows_with_a_mood_have_it_in_their_last_turn_but_one(make_clips):
+    windows = Windows(make_clips(happy_s=6.0), _CONFIG, 3, 200, seed=0, chosen={'moods': 1.0})
+
+    begin = _presents(windows)
+
+    assert begin.min() > 6.0 - 0.4 - 0.1
+    assert begin.max() < 7.0 + 0.1
+    assert all(windows[i]['style'][1, 1] > 0 for i in range(50))
+
+
+def test_clips_without_a_style_have_no_windows_with_a_mood(make_clips):
+    with pytest.raises(ValueError, match='clips with an emotion of the agent, found none'):
+        Windows(make_clips(), _CONFIG, 3, 1, seed=0, chosen={'moods': 0.5})

@@ -295,5 +295,10 @@ def test_a_guide_needs_motion_in_which_nods_can_be_seen():
 
 @pytest.mark.parametrize('shares', [{'idle': -0.1}, {'nods': 1.2}, {'idle': 0.6, 'nods': 0.6}])
 def test_shares_of_windows_are_shares(shares):
-    with pytest.raises(ValueError, match='idle and nods must be shares of 0 to 1'):
-        training.RunConfig(**shares)
+    with pytest.raises(ValueError, match='chosen takes shares of 0 to 1'):
+        training.RunConfig(chosen=shares)
+
+
+def test_windows_are_chosen_for_what_is_known():
+    with pytest.raises(ValueError, match='chosen knows idle, nods, moods, got laughs'):
+        training.RunConfig(chosen={'laughs': 0.1})

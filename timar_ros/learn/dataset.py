@@ -7,7 +7,9 @@ Knows how a clip is cut and its loudness normalised; refuses to know files, whic
 and what the model may see of a window, which is `masking.py`.
 """
 
+from collections.abc import Mapping
 import functools
+from types import MappingProxyType
 
 import numpy as np
 import scipy.ndimage
@@ -18,12 +20,19 @@ from timar_ros.learn.behaviour import voice_activity
 from timar_ros.learn.clips import Clip, read_voice
 from timar_ros.learn.events import SLOWEST_FPS, find_nods, quick_motion
 from timar_ros.model.persistence import fit_persistence
-from timar_ros.model.turn import STYLE
+from timar_ros.model.turn import EMOTIONS, STYLE
 from timar_ros.motion import MotionSpace, get_space
 from timar_ros.stream.level import LevelState, normalise, normalise_clip
 
 _SMALLEST_DEVIATION = {'1': 0.1, 'rad': 0.02}
 _AT_REST = 1e-3
+# What windows may be chosen for (`Windows`).
+CHOICES = {
+    'idle': 'joint silences of more than a second',
+    'nods': 'nods of the agent',
+    'moods': 'an emotion of the agent',
+}
+_MOOD = 0.3  # intensity from which on it counts
 # Shorter clips cannot be filtered for nods.
 _FEWEST_FRAMES = 25
 
@@ -42,17 +51,16 @@ class Windows(torch.utils.data.Dataset):
         n_turns: turns in a window.
         n_windows: length of this data set.
         seed: of the draw.
-        idle: share of windows with a moment of joint silence, half a second from any speech, in
-            their last turn but one: the present one at a planning moment. Conversations have
-            few, and a head must learn to rest.
-        nods: share of windows with a nod that begins in that turn; people nod a few times a
-            minute, and most windows have none.
+        chosen: shares of windows that are not drawn from everywhere, but so that their last turn
+            but one (the present one at a planning moment) has what conversations have little of:
+            'idle' (a moment of joint silence, half a second from any speech), 'nods' (the agent
+            begins to nod), 'moods' (an emotion is given).
         cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
             read and level one again takes a tenth of a second.
 
     Raises:
         ValueError: no clip is as long as a window, one has a persona that the model lacks, or
-            `idle` or `nods` ask for what no clip has.
+            `chosen` asks for what no clip has.
     """
 
     def __init__(
@@ -62,8 +70,7 @@ class Windows(torch.utils.data.Dataset):
         n_turns: int,
         n_windows: int,
         seed: int,
-        idle: float = 0.0,
-        nods: float = 0.0,
+        chosen: Mapping[str, float] = MappingProxyType({}),
         cache_bytes: int = 4 * 2**30,
     ):
         n_frames = n_turns * config.frames_per_turn
@@ -88,18 +95,18 @@ class Windows(torch.utils.data.Dataset):
         n_cached = cache_bytes // (2 * 4 * longest)  # two voices in float32
         self._voices = functools.lru_cache(n_cached)(self._read_voices)
         self._quick_neck = functools.cache(self._find_quick_neck)
-        # Share of windows -> the windows, as counted in all, that it is drawn from.
+        finders = {'idle': self._is_idle, 'nods': self._begins_nod, 'moods': self._has_mood}
+        # For each kind its share, and the windows, as counted in all, that it is drawn from.
         self._chosen = []
-        for share, find, what in (
-            (idle, self._is_idle, "joint silences of more than a second in some clip, found none; "
-             "set 'idle' to 0"),
-            (nods, self._begins_nod, "nods in some clip, found none; set 'nods' to 0"),
-        ):  # fmt: skip
-            if share:
-                starts = [self._find_starts(i, find(i)) for i in range(len(self.clips))]
-                self._chosen.append((share, np.concatenate(starts)))
-                if not len(self._chosen[-1][1]):
-                    raise ValueError(f'expected {what}')
+        for kind, share in chosen.items():
+            n_clips = range(len(self.clips)) if share else ()
+            starts = [self._find_starts(i, finders[kind](i)) for i in n_clips]
+            if share and not sum(map(len, starts)):
+                raise ValueError(
+                    f'expected clips with {CHOICES[kind]}, found none; leave {kind!r} out of '
+                    "'chosen'"
+                )
+            self._chosen.append((share, np.concatenate(starts) if share else ()))
 
     def __len__(self) -> int:
         return self._n_windows
@@ -181,6 +188,12 @@ class Windows(torch.utils.data.Dataset):
 
     def _begins_nod(self, clip_index: int) -> np.ndarray:
         return np.diff(self._quick_neck(clip_index)[1].astype(np.int8), prepend=0) > 0
+
+    def _has_mood(self, clip_index: int) -> np.ndarray:
+        clip = self.clips[clip_index]
+        if clip.style is None:
+            return np.zeros(clip.n_frames, bool)
+        return clip.style[:, : len(EMOTIONS)].max(-1) >= _MOOD
 
     def _find_starts(self, clip_index: int, is_it: np.ndarray) -> np.ndarray:
         """Return a clip's windows, as counted in all, whose last turn but one has such a frame."""

@@ -8,10 +8,12 @@ The command and its files; what a step does is `training.py`'s. On several GPUs,
 """
 
 import argparse
+from collections.abc import Mapping
 import dataclasses
 import json
 import pathlib
 import sys
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -95,11 +97,10 @@ def _make_windows(
     train: TrainConfig,
     n_windows: int,
     say,
-    idle: float = 0.0,
-    nods: float = 0.0,
+    chosen: Mapping[str, float] = MappingProxyType({}),
 ) -> Windows:
     clips, refused = open_clips(folder, get_space(config.motion_space), config.fps)
-    windows = Windows(clips, config, train.window_turns, n_windows, train.seed, idle, nods)
+    windows = Windows(clips, config, train.window_turns, n_windows, train.seed, chosen)
     for name, reason in refused.items():
         say(f'left out {name}: {reason}')
     for name in windows.too_short:
@@ -157,7 +158,7 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
         )
     say = print if processes.rank == 0 else lambda _: None
     n_windows = train.steps * train.batch_size
-    windows = _make_windows(options.clips, config, train, n_windows, say, run.idle, run.nods)
+    windows = _make_windows(options.clips, config, train, n_windows, say, run.chosen)
     held_out = None
     if options.held_out is not None:
         n_windows = HELD_OUT_BATCHES * train.batch_size

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 
 from timar_ros.config import PRESETS, TimarConfig, TrainConfig
 from timar_ros.config_file import from_dict, to_dict
-from timar_ros.learn.dataset import Windows
+from timar_ros.learn.dataset import CHOICES, Windows
 from timar_ros.learn.events import SLOWEST_FPS
 from timar_ros.learn.guide import Guide
 from timar_ros.learn.masking import draw_mask_ratio, mask_windows
@@ -55,8 +55,7 @@ class RunConfig:
             first that its gradient, fifty times that of the motion, would wreck the transformer.
         emphasis: by what factor the error of a group of channels (`MotionSpace.groups`) counts
             more than that of the others. A head that nods is one channel among fifty.
-        idle, nods: shares of training windows chosen for a joint silence, or for a nod of the
-            agent (`dataset.Windows`).
+        chosen: shares of training windows by what they were chosen for (`dataset.Windows`).
         guide: weight of a second loss, for nods and quick movements (`guide.Guide`).
         raw_units: leave motion in the units of its space, as published, instead of bringing each
             channel to its own mean and deviation.
@@ -68,8 +67,7 @@ class RunConfig:
     train: dict = dataclasses.field(default_factory=dict)
     shown_noise: float = 0.0
     emphasis: dict = dataclasses.field(default_factory=dict)
-    idle: float = 0.0
-    nods: float = 0.0
+    chosen: dict = dataclasses.field(default_factory=dict)
     guide: float = 0.0
     raw_units: bool = False
     head_first: int = 0
@@ -82,10 +80,14 @@ class RunConfig:
                 raise ValueError(
                     f'{name} must be one of {", ".join(known)}, got {getattr(self, name)!r}'
                 )
-        if min(self.idle, self.nods) < 0 or self.idle + self.nods > 1:
+        if unknown := set(self.chosen) - set(CHOICES):
             raise ValueError(
-                'idle and nods must be shares of 0 to 1, and of 1 at most together, got '
-                f'{self.idle} and {self.nods}'
+                f'chosen knows {", ".join(CHOICES)}, got {", ".join(map(str, sorted(unknown)))}'
+            )
+        shares = list(self.chosen.values())
+        if min(shares, default=0) < 0 or sum(shares) > 1:
+            raise ValueError(
+                f'chosen takes shares of 0 to 1, and of 1 at most together, got {self.chosen}'
             )
 
     def model_config(self, source: str = 'model') -> TimarConfig:

@@ -44,7 +44,7 @@ from timar_ros.retarget.neck import Neck, NeckConfig
 from timar_ros.retarget.robot import OUTPUTS, load_robot, missing_joints_text
 
 _FOLLOWING = NeckConfig()
-_LOOK_S = 0.05  # how often bases, long plans and signals are looked at
+_LOOK_S = 0.05  # how often bases and long plans are looked at
 _DIAGNOSE_S = 1.0
 _REST_S = 2.0  # what coming to rest may take at shutdown
 # From this ROS distribution on, joint_trajectory_controller splices a new trajectory into the old.
@@ -178,7 +178,7 @@ class NeckNode(Node):
             )
         self.create_service(SetBool, '~/enable', self._on_enable)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # On a steady clock, so that they go on, and signals are seen, while simulated time stands.
+        # On a steady clock, so that they go on while simulated time stands.
         self.create_timer(_LOOK_S, self._update, clock=self._steady)
         self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=self._steady)
         self.get_logger().info(
