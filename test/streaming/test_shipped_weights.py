@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the shipped weights were given shows in what they do."""
+"""What the shipped weights do in every style."""
 
 import pathlib
 
@@ -43,18 +43,6 @@ def answer(model):
         return known[key]
 
     return ask
-
-
-def _smile(model, motion) -> float:
-    return float(motion[:, model.space.index('mouthSmileLeft')].mean())
-
-
-def test_a_smile_grows_with_the_intensity_of_happy(model, answer):
-    neutral, some, most = (
-        _smile(model, answer(emotion='happy', intensity=share)) for share in (0.0, 0.5, 1.0)
-    )
-
-    assert neutral + 0.01 < some < most - 0.01
 
 
 def test_lips_stay_in_time_in_every_style(model, answer):
