@@ -304,6 +304,8 @@ class TrainConfig:
             the user is heard, the agent's voice known and motion shown up to where they would be
             live (DESIGN.md §5); what lies beyond is not learned.
         planning_weight: of the frames of those turns in the loss; all others have 1.
+        head_late_s: by how much the head that is shown at a planning moment may be late
+            (`masking.catch_up`), drawn evenly from 0 on.
         style_drop: probability that a window's emotion and attitude are not given; likewise its
             persona.
         diffusion_repeat: how often each masked row is diffused a step.
@@ -330,6 +332,7 @@ class TrainConfig:
     agent_prefix: float = 0.0
     planning: float = 0.0
     planning_weight: float = 1.0
+    head_late_s: float = 0.0
     style_drop: float = 0.1
     diffusion_repeat: int = 4
     checkpoint_every: int = 500

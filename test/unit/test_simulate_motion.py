@@ -121,7 +121,7 @@ def test_a_head_attends_to_a_voice_within_half_a_second_and_not_before():
     assert_array_equal(attends[: 5 * _FPS], 0)
     assert attends[round(5.44 * _FPS)] > 0.7
     assert attends[round(9.0 * _FPS)] > 0.99  # a pause is waited through
-    assert attends[-1] < 0.2
+    assert attends[-1] < 0.4
 
 
 def test_a_head_sways_with_a_voice_a_fifth_of_a_second_late():

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from timar_ros.config import PRESETS, TrainConfig
-from timar_ros.learn.masking import draw_mask_ratio, mask_windows
+from timar_ros.learn.masking import catch_up, draw_mask_ratio, mask_windows
+from timar_ros.motion import get_space
 
 _MASKED = dataclasses.replace(PRESETS['mini'], frames_per_turn=10, history='masked')
 _SHOWN = dataclasses.replace(_MASKED, history='shown')
@@ -184,3 +185,38 @@ def test_a_style_and_a_persona_are_each_left_out_at_random_for_a_whole_window():
         assert torch.equal(said.any(1), said.all(1))
         assert 0.3 < said.any(1).float().mean() < 0.7
     assert not torch.equal(is_given.any(1), is_named.any(1))
+
+
+def test_a_late_head_is_shown_late_and_is_in_time_again_six_frames_after():
+    frames = torch.arange(60.0)[:, None]
+    is_shown = np.zeros(60, bool)
+    is_shown[[0, 1, *range(20, 30)]] = True
+
+    late = frames - catch_up(frames, is_shown, late=4.5)
+
+    assert torch.equal(late[:20], torch.zeros(20, 1))  # another turn's
+    torch.testing.assert_close(late[20:30], torch.full((10, 1), 4.5))
+    torch.testing.assert_close(late[29:36].diff(dim=0), torch.full((6, 1), -4.5 / 6))
+    torch.testing.assert_close(late[35:], torch.zeros(25, 1))
+
+
+def test_a_head_that_began_late_shows_what_came_before_the_clip_as_its_first_frame():
+    frames = torch.arange(8.0)[:, None]
+    is_shown = np.arange(8) < 4
+
+    shown = catch_up(frames, is_shown, late=2.0)[:4, 0]
+
+    assert shown.tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_only_the_neck_is_late_and_only_where_the_recipe_says_so():
+    plain = _mask(_MASKED, planning=1.0)
+    late = _mask(_MASKED, planning=1.0, head_late_s=0.2)
+
+    neck = get_space('arkit55').neck
+    face = slice(0, neck.start)
+    assert torch.equal(plain.agent_motion, _windows()['agent_motion'])
+    assert torch.equal(late.agent_motion[..., face], plain.agent_motion[..., face])
+    is_moved = (late.agent_motion != plain.agent_motion)[..., neck].any(-1).flatten(1)
+    assert is_moved.any(1).all()
+    assert torch.equal(late.is_shown, plain.is_shown)

@@ -29,6 +29,7 @@ import torch
 
 from timar_ros.config import TimarConfig, TimingConfig, TrainConfig
 from timar_ros.model.turn import Turn
+from timar_ros.motion import get_space
 
 # A plan leads what was heard by hearing_delay + plan_latency, 0 to 0.4 s by the node's settings.
 _LARGEST_LEAD_S = 0.4
@@ -39,6 +40,8 @@ _HEARING_DELAY_S = (0.04, 0.2)
 _PLAN_LATENCY_S = (0.04, 0.16)
 _LEAD_BEYOND_LATENCY_S = (0.1, 0.7)
 _TIMING = TimingConfig()
+# Over which a late head catches up.
+_CATCH_UP_FRAMES = 6
 # An agent that is this much quieter (rms) than its voice is, which has 1, says nothing.
 _SILENCE = 0.04
 
@@ -69,12 +72,14 @@ class _View:
         is_heard: the user.
         n_known: samples of the agent's voice from the window's start.
         weight: of each frame in the loss.
+        late_s: how late the head is, `catch_up`.
     """
 
     is_shown: np.ndarray
     is_heard: np.ndarray
     n_known: int
     weight: np.ndarray
+    late_s: float = 0.0
 
 
 def mask_windows(
@@ -119,7 +124,11 @@ def mask_windows(
     is_heard = gather([view.is_heard for view in views])
     weight = gather([view.weight for view in views])
     tokens = torch.from_numpy(np.stack(not_dropped))  # [B, 2, N, T]
-    agent_motion = windows['agent_motion']
+    agent_motion = windows['agent_motion'].clone()
+    neck = get_space(config.motion_space).neck
+    for motion, view in zip(agent_motion.view(B, N * T, M), views, strict=True):
+        if view.late_s:
+            motion[:, neck] = catch_up(motion[:, neck], view.is_shown, view.late_s * config.fps)
     if shown_noise is not None:
         noisy = agent_motion + torch.from_numpy(np.stack(noises)) * shown_noise
         agent_motion = torch.where(is_shown[..., None], noisy, agent_motion)
@@ -142,6 +151,34 @@ def mask_windows(
     return turns, weight
 
 
+def catch_up(motion: torch.Tensor, is_shown: np.ndarray, late: float) -> torch.Tensor:
+    """
+    Show a head that began late, and let what is drawn join the one that did not.
+
+    A head that plans hears of a change in mid-motion, its teacher began at once: shown the
+    teacher's frames, a model learns to answer what has begun already, and does not begin itself.
+
+    Formula: motion[f - late] as far as it is shown; then motion[f] plus a part of how far the last
+    frame shown was off, which falls to nothing in 6 equal steps (0.24 s at 25 fps).
+
+    Args:
+        motion: `[F, C]`.
+        is_shown: bool `[F]`; what comes before the first frame of its last run stays as it was.
+        late: frames.
+    """
+    end = int(np.flatnonzero(is_shown)[-1]) + 1
+    first = end - int(np.argmin(is_shown[:end][::-1])) if not is_shown[:end].all() else 0
+    place = np.clip(np.arange(first, end) - late, 0, None)
+    before = np.floor(place).astype(int)
+    weight = torch.from_numpy((place - before).astype(np.float32))[:, None]
+    caught_up = motion.clone()
+    caught_up[first:end] = torch.lerp(motion[before], motion[before + 1], weight)
+    since = torch.arange(1, len(motion) - end + 1) / _CATCH_UP_FRAMES
+    share = 1 - since.clamp(max=1)
+    caught_up[end:] += share[:, None] * (caught_up[end - 1] - motion[end - 1])
+    return caught_up
+
+
 def _draw_view(
     N: int,
     config: TimarConfig,
@@ -156,6 +193,7 @@ def _draw_view(
     )
     if rng.random() < train.planning:
         _plan(view, N, config, train.planning_weight, says_nothing, rng)
+        view.late_s = rng.uniform(0.0, train.head_late_s) if train.head_late_s else 0.0
         return view
     T = config.frames_per_turn
     open_turn = int(rng.integers(N))

@@ -20,9 +20,9 @@ _FPS = 25
 _FOLLOWED = 0.7
 # Deviation of pitch, yaw and roll of somebody who speaks, deg: brings speed into the range of two
 # seated people (TIMAR.md §8).
-_DEVIATION_DEG = np.array([1.5, 3.6, 1.5])
+_DEVIATION_DEG = np.array([1.7, 4.0, 1.7])
 # How wide, and how fast along the recorded path, a head moves: both silent, listening, speaking.
-_WIDTH = (0.25, 0.6, 1.0)
+_WIDTH = (0.12, 0.6, 1.0)
 _PACE = (0.5, 0.8, 1.2)
 # What the other does moves a head so much later, which is as late as a robot can: it hears a
 # tenth of a second late and shows a plan a tenth later. Sooner, and a model would find the answer
@@ -30,14 +30,14 @@ _PACE = (0.5, 0.8, 1.2)
 _LATE_S = 0.2
 # Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
 # first-order; pauses are waited through.
-ATTEND_DEG = np.array([-2.0, 3.5, 0.0])  # rather turned than raised: no nod begins like that
-_RISE_S, _PAUSE_S, _FALL_S = 0.12, 1.0, 1.5
+ATTEND_DEG = np.array([-2.0, 4.0, 0.0])  # rather turned than raised: no nod begins like that
+_RISE_S, _PAUSE_S, _FALL_S = 0.12, 1.0, 2.5
 # Movement, unlike posture, dies down soon after a voice: held and falling, s.
-LIVELY_S = (0.2, 0.25)
+LIVELY_S = (0.04, 0.15)
 _SPEAKS = 0.35
 # Listeners also sway with the speaker's stress (Hadar et al. 1985: a quarter of their movements):
 # degrees at full energy, and the time of each of two first-order lags, s.
-SWAY_DEG = np.array([-1.0, 3.4, 2.1])
+SWAY_DEG = np.array([-1.0, 3.8, 2.3])
 _SWAY_LAG_S = 0.06
 # What the user's voice does to the head comes when it was heard.
 _HEARD_S = 0.4
