@@ -41,7 +41,7 @@ _PLAN_LATENCY_S = (0.04, 0.16)
 _LEAD_BEYOND_LATENCY_S = (0.1, 0.7)
 _TIMING = TimingConfig()
 # Over which a late head catches up.
-_CATCH_UP_FRAMES = 6
+_CATCH_UP_FRAMES = 2
 # An agent that is this much quieter (rms) than its voice is, which has 1, says nothing.
 _SILENCE = 0.04
 
@@ -159,7 +159,7 @@ def catch_up(motion: torch.Tensor, is_shown: np.ndarray, late: float) -> torch.T
     teacher's frames, a model learns to answer what has begun already, and does not begin itself.
 
     Formula: motion[f - late] as far as it is shown; then motion[f] plus a part of how far the last
-    frame shown was off, which falls to nothing in 6 equal steps (0.24 s at 25 fps).
+    frame shown was off, which falls to nothing in 2 equal steps: new plans are blended in anyway.
 
     Args:
         motion: `[F, C]`.
