@@ -21,7 +21,7 @@ _ARKIT, _RATE_HZ = get_space('arkit55'), 16000
 def make_clips(tmp_path):
     """Return the maker of a conversation of 12 s; its head leans by 1 rad a second."""
 
-    def make(silence_s=(0.0, 0.0), nod_s=None, happy_s=None):
+    def make(silence_s=(0.0, 0.0), nod_s=None, mood_s=None, mood=(0, 0.8)):
         time_s = np.arange(300) / 25
         motion = np.stack([np.zeros(300), np.zeros(300), time_s], 1).astype(np.float32)
         if nod_s is not None:
@@ -29,8 +29,8 @@ def make_clips(tmp_path):
             motion[:, 0] = 0.1 * np.sin(2 * np.pi * 3 * (time_s - nod_s)) * is_nodding
         names = np.array(['neck_x', 'neck_y', 'neck_z'])
         style = np.zeros((300, 7), np.float32)
-        if happy_s is not None:
-            style[(time_s >= happy_s) & (time_s < happy_s + 1), 0] = 0.8
+        if mood_s is not None:
+            style[(time_s >= mood_s) & (time_s < mood_s + 1), mood[0]] = mood[1]
         path = tmp_path / 'talk_agent.npz'
         np.savez(path, motion=motion, names=names, fps=25.0, style=style)
         for seed, party in enumerate(('agent', 'user')):
@@ -110,16 +110,18 @@ def test_clips_without_a_nod_have_no_windows_with_one(make_clips):
         Windows(make_clips(), _CONFIG, 3, 1, seed=0, chosen={'nods': 0.5})
 
 
-def test_windows_with_a_mood_have_it_in_their_last_turn_but_one(make_clips):
-    windows = Windows(make_clips(happy_s=6.0), _CONFIG, 3, 200, seed=0, chosen={'moods': 1.0})
+@pytest.mark.parametrize('mood', [(0, 0.8), (6, -0.8)], ids=['happy', 'reserved'])
+def test_windows_with_a_mood_have_it_in_their_last_turn_but_one(mood, make_clips):
+    clips = make_clips(mood_s=6.0, mood=mood)
+    windows = Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'moods': 1.0})
 
     begin = _presents(windows)
 
     assert begin.min() > 6.0 - 0.4 - 0.1
     assert begin.max() < 7.0 + 0.1
-    assert all(windows[i]['style'][1, 1] > 0 for i in range(50))
+    assert all(windows[i]['style'][1, 1 + mood[0]] * mood[1] > 0 for i in range(50))
 
 
 def test_clips_without_a_style_have_no_windows_with_a_mood(make_clips):
-    with pytest.raises(ValueError, match='clips with an emotion of the agent, found none'):
+    with pytest.raises(ValueError, match='with an emotion or attitude .*, found none'):
         Windows(make_clips(), _CONFIG, 3, 1, seed=0, chosen={'moods': 0.5})

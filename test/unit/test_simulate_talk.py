@@ -67,6 +67,18 @@ def test_a_cue_is_a_phrase_end_of_the_other_followed_by_a_pause(recordings):
             assert later and min(later) >= cue_s + 0.55
 
 
+def test_no_voice_promises_more_with_a_low_end_and_then_stops(recordings):
+    for seed in range(12):
+        dialogue = _talk(recordings, seed)
+        for party, other in (('agent', 'user'), ('user', 'agent')):
+            ends_s = [
+                u.end_s
+                for u in dialogue.of(other)
+                if u.kind == 'phrase' and u.ending == 'fall' and u.end_s - u.start_s >= 0.7
+            ]
+            assert ends_s == pytest.approx(dialogue.cues[party])
+
+
 def test_held_out_scripts_share_no_story_line_with_the_others():
     said = {}
     for held_out in (False, True):

@@ -20,7 +20,7 @@ from timar_ros.learn.behaviour import voice_activity
 from timar_ros.learn.clips import Clip, read_voice
 from timar_ros.learn.events import SLOWEST_FPS, find_nods, quick_motion
 from timar_ros.model.persistence import fit_persistence
-from timar_ros.model.turn import EMOTIONS, STYLE
+from timar_ros.model.turn import STYLE
 from timar_ros.motion import MotionSpace, get_space
 from timar_ros.stream.level import LevelState, normalise, normalise_clip
 
@@ -30,9 +30,9 @@ _AT_REST = 1e-3
 CHOICES = {
     'idle': 'joint silences of more than a second',
     'nods': 'nods of the agent',
-    'moods': 'an emotion of the agent',
+    'moods': 'an emotion or attitude of the agent',
 }
-_MOOD = 0.3  # intensity from which on it counts
+_MOOD = 0.3  # intensity, either way, from which on it counts
 # Shorter clips cannot be filtered for nods.
 _FEWEST_FRAMES = 25
 
@@ -54,7 +54,7 @@ class Windows(torch.utils.data.Dataset):
         chosen: shares of windows that are not drawn from everywhere, but so that their last turn
             but one (the present one at a planning moment) has what conversations have little of:
             'idle' (a moment of joint silence, half a second from any speech), 'nods' (the agent
-            begins to nod), 'moods' (an emotion is given).
+            begins to nod), 'moods' (an emotion or attitude is given).
         cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
             read and level one again takes a tenth of a second.
 
@@ -193,7 +193,7 @@ class Windows(torch.utils.data.Dataset):
         clip = self.clips[clip_index]
         if clip.style is None:
             return np.zeros(clip.n_frames, bool)
-        return clip.style[:, : len(EMOTIONS)].max(-1) >= _MOOD
+        return np.abs(clip.style).max(-1) >= _MOOD
 
     def _find_starts(self, clip_index: int, is_it: np.ndarray) -> np.ndarray:
         """Return a clip's windows, as counted in all, whose last turn but one has such a frame."""

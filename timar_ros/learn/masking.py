@@ -40,8 +40,9 @@ _HEARING_DELAY_S = (0.04, 0.2)
 _PLAN_LATENCY_S = (0.04, 0.16)
 _LEAD_BEYOND_LATENCY_S = (0.1, 0.7)
 _TIMING = TimingConfig()
-# Over which a late head catches up.
-_CATCH_UP_FRAMES = 2
+# A late head is at least this part of `head_late_s` late, and catches up in so many frames.
+_LEAST_LATE = 0.4
+_CATCH_UP_FRAMES = 4
 # An agent that is this much quieter (rms) than its voice is, which has 1, says nothing.
 _SILENCE = 0.04
 
@@ -159,7 +160,7 @@ def catch_up(motion: torch.Tensor, is_shown: np.ndarray, late: float) -> torch.T
     teacher's frames, a model learns to answer what has begun already, and does not begin itself.
 
     Formula: motion[f - late] as far as it is shown; then motion[f] plus a part of how far the last
-    frame shown was off, which falls to nothing in 2 equal steps: new plans are blended in anyway.
+    frame shown was off, which falls to nothing in 4 equal steps.
 
     Args:
         motion: `[F, C]`.
@@ -193,7 +194,7 @@ def _draw_view(
     )
     if rng.random() < train.planning:
         _plan(view, N, config, train.planning_weight, says_nothing, rng)
-        view.late_s = rng.uniform(0.0, train.head_late_s) if train.head_late_s else 0.0
+        view.late_s = train.head_late_s * rng.uniform(_LEAST_LATE, 1.0)
         return view
     T = config.frames_per_turn
     open_turn = int(rng.integers(N))

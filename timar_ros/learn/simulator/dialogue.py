@@ -166,17 +166,21 @@ class _Stage:
     def take_turn(self, party: str, lines: list[Line], start_s: float) -> float:
         """Let `party` say some lines, with pauses that invite the other; return their end."""
         other, rng, now_s = PARTIES[party == 'agent'], self.rng, start_s
-        cued = False
+        promises: list[tuple[int, float]] = []  # utterances, and time, before each cue in a row
         for n, line in enumerate(lines):
             is_last = n == len(lines) - 1
             if is_last and line.ending == 'fall':
                 line = Line(line.text, 'plain')
+            before = len(self.utterances), now_s
             end_s = self.place(party, line, now_s, ends_turn=is_last)
             if not np.isfinite(end_s):
-                if cued:
-                    self.cues[other].pop()  # nothing follows: the turn was over
+                if promises:  # of more, which does not come: unsaid, or the ear would hear cues
+                    del self.cues[other][-len(promises) :]
+                    n_said, now_s = promises[0]
+                    del self.utterances[n_said:]
                 break
             cued = not is_last and line.ending == 'fall' and end_s - now_s >= _CUE_SPEECH_S
+            promises = [*promises, before] if cued else []
             now_s = end_s
             if line.ending == 'rise':
                 self.events[other].append((end_s, 'question'))

@@ -104,7 +104,7 @@ def draw_style(n_frames: int, is_neutral: bool, rng: np.random.Generator) -> np.
     Draw what is asked for during a clip, float32 `[F, 7]`.
 
     Neutral: all zero. Else stretches of 10 to 30 s, each with one emotion (70 %) of intensity 0.3
-    to 1 and, in 60 %, an attitude -1 to 1.
+    to 1 and, in 60 %, an attitude -1 to 1, more often near its ends (arcsine distribution).
     """
     style = np.zeros((n_frames, N_STYLE), np.float32)
     start = 0
@@ -113,7 +113,7 @@ def draw_style(n_frames: int, is_neutral: bool, rng: np.random.Generator) -> np.
         if rng.random() < 0.7:
             style[start:end, rng.integers(len(EMOTIONS))] = rng.uniform(0.3, 1.0)
         if rng.random() < 0.6:
-            style[start:end, -1] = rng.uniform(-1, 1)
+            style[start:end, -1] = np.sin(np.pi / 2 * rng.uniform(-1, 1))
         start = end
     return style
 
