@@ -305,7 +305,7 @@ class TrainConfig:
             live (DESIGN.md §5); what lies beyond is not learned.
         planning_weight: of the frames of those turns in the loss; all others have 1.
         head_late_s: by how much the head that is shown at a planning moment may be late
-            (`masking.catch_up`), drawn evenly from 0.4 of it on.
+            (`masking.show_late`), drawn evenly from 0 on.
         style_drop: probability that a window's emotion and attitude are not given; likewise its
             persona.
         diffusion_repeat: how often each masked row is diffused a step.

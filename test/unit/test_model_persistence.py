@@ -94,6 +94,14 @@ def test_the_fit_of_an_autoregressive_process_is_its_formula():
     np.testing.assert_allclose(table[2], np.sqrt(1 + a**2 - 2 * a * power), atol=0.02)
 
 
+def test_a_pose_that_is_shown_late_foretells_less():
+    motions = [(_autoregressive(20000, 0.9, seed), np.array([True])) for seed in range(2)]
+
+    table = fit_persistence(motions, 3, late=4)[:, :, 0]
+
+    np.testing.assert_allclose(table[0], _fade(3) * 0.9 ** np.arange(5, 8), atol=0.03)
+
+
 def test_a_swing_is_foretold_by_pose_and_velocity_together():
     angle = np.arange(5000) * 0.1
     x = np.sin(angle)[:, None] * np.sqrt(2)

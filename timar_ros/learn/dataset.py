@@ -244,6 +244,7 @@ def measure_persistence(
     statistics: tuple[np.ndarray, np.ndarray],
     n_lags: int,
     noise: float,
+    late: int = 0,
 ) -> np.ndarray:
     """
     Measure over all agents how far the neck that is shown foretells the neck that follows.
@@ -256,6 +257,7 @@ def measure_persistence(
         statistics: mean and deviation `[M]`, from `motion_statistics`.
         n_lags: frames ahead.
         noise: that training adds to what is shown, in deviations.
+        late: by how many frames training shows the neck late.
 
     Returns:
         float32 `[3, n_lags, M]`, see `model.persistence.fit_persistence`.
@@ -264,4 +266,4 @@ def measure_persistence(
     is_neck = np.zeros(len(space.names), bool)
     is_neck[space.neck] = True
     motions = [((clip.agent_motion - mean) / deviation, clip.is_valid & is_neck) for clip in clips]
-    return fit_persistence(motions, n_lags, noise)
+    return fit_persistence(motions, n_lags, noise, late)

@@ -40,9 +40,6 @@ _HEARING_DELAY_S = (0.04, 0.2)
 _PLAN_LATENCY_S = (0.04, 0.16)
 _LEAD_BEYOND_LATENCY_S = (0.1, 0.7)
 _TIMING = TimingConfig()
-# A late head is at least this part of `head_late_s` late, and catches up in so many frames.
-_LEAST_LATE = 0.4
-_CATCH_UP_FRAMES = 4
 # An agent that is this much quieter (rms) than its voice is, which has 1, says nothing.
 _SILENCE = 0.04
 
@@ -73,7 +70,7 @@ class _View:
         is_heard: the user.
         n_known: samples of the agent's voice from the window's start.
         weight: of each frame in the loss.
-        late_s: how late the head is, `catch_up`.
+        late_s: how late the head is, `show_late`.
     """
 
     is_shown: np.ndarray
@@ -129,7 +126,7 @@ def mask_windows(
     neck = get_space(config.motion_space).neck
     for motion, view in zip(agent_motion.view(B, N * T, M), views, strict=True):
         if view.late_s:
-            motion[:, neck] = catch_up(motion[:, neck], view.is_shown, view.late_s * config.fps)
+            motion[:, neck] = show_late(motion[:, neck], view.is_shown, view.late_s * config.fps)
     if shown_noise is not None:
         noisy = agent_motion + torch.from_numpy(np.stack(noises)) * shown_noise
         agent_motion = torch.where(is_shown[..., None], noisy, agent_motion)
@@ -152,15 +149,12 @@ def mask_windows(
     return turns, weight
 
 
-def catch_up(motion: torch.Tensor, is_shown: np.ndarray, late: float) -> torch.Tensor:
+def show_late(motion: torch.Tensor, is_shown: np.ndarray, late: float) -> torch.Tensor:
     """
-    Show a head that began late, and let what is drawn join the one that did not.
+    Show a head that began late; what is drawn is in time.
 
     A head that plans hears of a change in mid-motion, its teacher began at once: shown the
     teacher's frames, a model learns to answer what has begun already, and does not begin itself.
-
-    Formula: motion[f - late] as far as it is shown; then motion[f] plus a part of how far the last
-    frame shown was off, which falls to nothing in 4 equal steps.
 
     Args:
         motion: `[F, C]`.
@@ -172,12 +166,9 @@ def catch_up(motion: torch.Tensor, is_shown: np.ndarray, late: float) -> torch.T
     place = np.clip(np.arange(first, end) - late, 0, None)
     before = np.floor(place).astype(int)
     weight = torch.from_numpy((place - before).astype(np.float32))[:, None]
-    caught_up = motion.clone()
-    caught_up[first:end] = torch.lerp(motion[before], motion[before + 1], weight)
-    since = torch.arange(1, len(motion) - end + 1) / _CATCH_UP_FRAMES
-    share = 1 - since.clamp(max=1)
-    caught_up[end:] += share[:, None] * (caught_up[end - 1] - motion[end - 1])
-    return caught_up
+    shown = motion.clone()
+    shown[first:end] = torch.lerp(motion[before], motion[before + 1], weight)
+    return shown
 
 
 def _draw_view(
@@ -194,7 +185,7 @@ def _draw_view(
     )
     if rng.random() < train.planning:
         _plan(view, N, config, train.planning_weight, says_nothing, rng)
-        view.late_s = train.head_late_s * rng.uniform(_LEAST_LATE, 1.0)
+        view.late_s = rng.uniform(0.0, train.head_late_s) if train.head_late_s else 0.0
         return view
     T = config.frames_per_turn
     open_turn = int(rng.integers(N))

@@ -168,8 +168,12 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
     if run.raw_units:
         statistics = np.zeros_like(statistics[0]), np.ones_like(statistics[1])
     if config.persistence:
-        lags, noise = config.persistence, run.shown_noise
-        statistics += (measure_persistence(windows.clips, space, statistics, lags, noise),)
+        late = round(config.fps * train.head_late_s / 2)  # in the mean
+        statistics += (
+            measure_persistence(
+                windows.clips, space, statistics, config.persistence, run.shown_noise, late
+            ),
+        )
     training = Training(run, windows, statistics, initial, device, processes, encoder)
     fit(training, options.out, held_out)
 

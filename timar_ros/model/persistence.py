@@ -106,7 +106,7 @@ class Persistence(nn.Module):
 
 
 def fit_persistence(
-    motions: list[tuple[np.ndarray, np.ndarray]], n_lags: int, noise: float = 0.0
+    motions: list[tuple[np.ndarray, np.ndarray]], n_lags: int, noise: float = 0.0, late: int = 0
 ) -> np.ndarray:
     """
     Measure how far a frame's pose and velocity foretell the frames after it, less and less.
@@ -119,11 +119,12 @@ def fit_persistence(
             and bool `[M]`, which channels it holds.
         n_lags: frames ahead.
         noise: deviation of noise that training adds to what is shown, in the same unit.
+        late: by how many frames what is shown lags behind what is drawn.
 
     Returns:
-        float32 `[3, n_lags, M]`: fade · (a, b) of least squares x(t + lag) = a x(t) + b (x(t) -
-        x(t-1)), each channel alone, with fade = (1 + cos(π (lag - 1) / n_lags)) / 2; and the
-        deviation of what is left, at least 0.05. A channel that no clip holds is not foretold:
+        float32 `[3, n_lags, M]`: fade · (a, b) of least squares x(t + late + lag) = a x(t) + b
+        (x(t) - x(t-1)), each channel alone, with fade = (1 + cos(π (lag - 1) / n_lags)) / 2; and
+        the deviation of what is left, at least 0.05. A channel that no clip holds is not foretold:
         0, 0, 1.
     """
     M = motions[0][0].shape[1]
@@ -134,11 +135,12 @@ def fit_persistence(
     for lag in range(1, n_lags + 1):
         moments, products, power, n = np.zeros((2, 2, M)), np.zeros((2, M)), np.zeros(M), 0
         for motion, is_valid in motions:
-            if len(motion) < lag + 2:
+            ahead = late + lag
+            if len(motion) < ahead + 2:
                 continue
             x = np.where(is_valid, motion, 0.0).astype(np.float64)
-            now, later = x[1:-lag], x[1 + lag :]
-            inputs = np.stack([now, now - x[: -lag - 1]])
+            now, later = x[1:-ahead], x[1 + ahead :]
+            inputs = np.stack([now, now - x[: -ahead - 1]])
             moments += np.einsum('itm,jtm->ijm', inputs, inputs)
             products += np.einsum('itm,tm->im', inputs, later)
             power += (later**2).sum(0)

@@ -227,7 +227,7 @@ def converse(
     Let agent and user talk.
 
     Gaps between turns are normal around 0.2 ± 0.15 s, -0.3 to 0.6 s (TIMAR.md §8: about 200 ms);
-    one turn in eight ends in a silence of 3 to 9 s; 6 % are interrupted. Inside a turn, a
+    one turn in four ends in a silence of 2 to 8 s; 6 % are interrupted. Inside a turn, a
     pause of 0.6 to 1.05 s follows a low end (a cue), 0.25 to 0.7 s any other; at one cue in five
     the listener says 'mhm' after 0.55 s. 8 % of the turns end in laughter.
 
@@ -247,8 +247,8 @@ def converse(
         end_s = stage.take_turn(party, lines, now_s)
         if not np.isfinite(end_s) or not stage.turns:
             break
-        if rng.random() < 0.12 and not is_question:
-            now_s = end_s + rng.uniform(3, 9)
+        if rng.random() < 0.28 and not is_question:
+            now_s = end_s + rng.uniform(2, 8)
             party = PARTIES[rng.integers(2)]
         else:
             if rng.random() < 0.06:

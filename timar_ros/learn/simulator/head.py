@@ -24,9 +24,12 @@ _DEVIATION_DEG = np.array([1.7, 4.0, 1.7])
 # How wide, and how fast along the recorded path, a head moves: both silent, listening, speaking.
 _WIDTH = (0.12, 0.6, 1.0)
 _PACE = (0.5, 0.8, 1.2)
-# Whoever is spoken to raises, turns and tilts the head at once, degrees, first-order; pauses are
-# waited through. People take 0.2 s to answer, and so does a robot that plays this: it hears, plans
-# and shows a plan that much later.
+# What the other does moves a head so much later, which is as late as a robot can: it hears a
+# tenth of a second late and shows a plan a tenth later. Sooner, and what is to be drawn hangs on
+# what was not heard yet: a model that is taught so waits, and moves in pauses in case of a word.
+_LATE_S = 0.2
+# Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
+# first-order; pauses are waited through.
 ATTEND_DEG = np.array([-2.0, 4.0, 0.0])  # rather turned than raised: no nod begins like that
 _RISE_S, _PAUSE_S, _FALL_S = 0.12, 1.0, 2.5
 # Movement, unlike posture, dies down soon after a voice: held and falling, s.
@@ -85,13 +88,13 @@ def attend_to(other: Prosody, hold_s: float = _PAUSE_S, fall_s: float = _FALL_S)
     """
     Follow whether the other speaks, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: when the energy rises above 0.35 a first-order rise of 0.12 s; `hold_s` after it fell
-    below for good a first-order fall of `fall_s`.
+    Formula: 0.2 s after the energy rises above 0.35 a first-order rise of 0.12 s; `hold_s`
+    after it fell below for good a first-order fall of `fall_s`.
 
     Source: heads turn to who begins to speak within 0.2 to 0.4 s (Kendon 1967; latency of
         orienting head movements: Goldring et al. 1996).
     """
-    speaks = other.energy > _SPEAKS
+    speaks = _later(other.energy > _SPEAKS, _LATE_S)
     attends, level, since_s = np.zeros(len(speaks)), 0.0, np.inf
     for frame, is_heard in enumerate(speaks):
         since_s = 0.0 if is_heard else since_s + 1 / _FPS
@@ -105,11 +108,11 @@ def sway_with(other: Prosody) -> np.ndarray:
     """
     Follow how loud the other is, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: energy through two first-order lags of 0.06 s.
+    Formula: energy, 0.2 s later, through two first-order lags of 0.06 s.
 
     Source: Hadar, Steiner and Rose 1985 (listeners move in step with the speaker's stress).
     """
-    energy = np.clip(other.energy, 0, 1)
+    energy = _later(np.clip(other.energy, 0, 1), _LATE_S)
     return settle(settle(energy, _SWAY_LAG_S), _SWAY_LAG_S)
 
 
