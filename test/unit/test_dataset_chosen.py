@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training windows that are chosen for a joint silence, a nod or a mood."""
+"""Training windows that are chosen for a joint silence, a change, a nod or a mood."""
 
 import dataclasses
 
@@ -108,6 +108,23 @@ def test_a_window_says_which_of_its_frames_nod(make_clips):
 def test_clips_without_a_nod_have_no_windows_with_one(make_clips):
     with pytest.raises(ValueError, match='clips with nods of the agent, found none'):
         Windows(make_clips(), _CONFIG, 3, 1, seed=0, chosen={'nods': 0.5})
+
+
+def test_windows_with_a_change_have_it_in_their_last_turn_but_one(make_clips):
+    clips = make_clips(silence_s=(5.0, 7.0))
+
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'changes': 1.0}))
+
+    stops, begins = (np.abs(begin + 0.2 - at_s) < 0.2 + 0.15 for at_s in (5.0, 7.0))
+    assert (stops | begins).all()
+    assert 50 < stops.sum() < 150
+
+
+def test_a_pause_of_a_third_of_a_second_is_no_change(make_clips):
+    clips = make_clips(silence_s=(5.0, 5.33))
+
+    with pytest.raises(ValueError, match='a user who begins to speak, or stops, found none'):
+        Windows(clips, _CONFIG, 3, 1, seed=0, chosen={'changes': 0.5})
 
 
 @pytest.mark.parametrize('mood', [(0, 0.8), (6, -0.8)], ids=['happy', 'reserved'])

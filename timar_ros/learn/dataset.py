@@ -29,6 +29,7 @@ _AT_REST = 1e-3
 # What windows may be chosen for (`Windows`).
 CHOICES = {
     'idle': 'joint silences of more than a second',
+    'changes': 'a user who begins to speak, or stops',
     'nods': 'nods of the agent',
     'moods': 'an emotion or attitude of the agent',
 }
@@ -53,8 +54,9 @@ class Windows(torch.utils.data.Dataset):
         seed: of the draw.
         chosen: shares of windows that are not drawn from everywhere, but so that their last turn
             but one (the present one at a planning moment) has what conversations have little of:
-            'idle' (a moment of joint silence, half a second from any speech), 'nods' (the agent
-            begins to nod), 'moods' (an emotion or attitude is given).
+            'idle' (a moment of joint silence, half a second from any speech), 'changes' (the user
+            begins to speak, or stops), 'nods' (the agent begins to nod), 'moods' (an emotion or
+            attitude is given).
         cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
             read and level one again takes a tenth of a second.
 
@@ -95,7 +97,12 @@ class Windows(torch.utils.data.Dataset):
         n_cached = cache_bytes // (2 * 4 * longest)  # two voices in float32
         self._voices = functools.lru_cache(n_cached)(self._read_voices)
         self._quick_neck = functools.cache(self._find_quick_neck)
-        finders = {'idle': self._is_idle, 'nods': self._begins_nod, 'moods': self._has_mood}
+        finders = {
+            'idle': self._is_idle,
+            'changes': self._user_changes,
+            'nods': self._begins_nod,
+            'moods': self._has_mood,
+        }
         # For each kind its share, and the windows, as counted in all, that it is drawn from.
         self._chosen = []
         for kind, share in chosen.items():
@@ -169,6 +176,16 @@ class Windows(torch.utils.data.Dataset):
         for voice in self._voices(clip_index):
             speaks |= voice_activity(voice, config.sample_rate_hz, config.fps)[: len(speaks)]
         return ~scipy.ndimage.binary_dilation(speaks, iterations=config.fps // 2)
+
+    def _user_changes(self, clip_index: int) -> np.ndarray:
+        """Say of each frame of a clip, `[F]`, whether the user begins there or stops for 0.5 s."""
+        config, n_frames = self._config, self.clips[clip_index].n_frames
+        user_speech, _ = self._voices(clip_index)
+        speaks = voice_activity(user_speech, config.sample_rate_hz, config.fps)[:n_frames]
+        reach = config.fps // 4  # a clip's edges are no change
+        speaks = scipy.ndimage.binary_closing(np.pad(speaks, reach, 'edge'), iterations=reach)
+        speaks = speaks[reach:-reach]
+        return np.diff(speaks.astype(np.int8), prepend=speaks[:1]) != 0
 
     def _find_quick_neck(self, clip_index: int) -> tuple[np.ndarray, np.ndarray]:
         """Say what an agent's neck does quickly, `[F, 3]` degrees, and when it nods, `[F]`."""
