@@ -104,16 +104,18 @@ class Windows(torch.utils.data.Dataset):
             'moods': self._has_mood,
         }
         # For each kind its share, and the windows, as counted in all, that it is drawn from.
-        self._chosen = []
-        for kind, share in chosen.items():
-            n_clips = range(len(self.clips)) if share else ()
-            starts = [self._find_starts(i, finders[kind](i)) for i in n_clips]
-            if share and not sum(map(len, starts)):
+        shares = {kind: share for kind, share in chosen.items() if share}
+        starts = {kind: [] for kind in shares}
+        for i in range(len(self.clips) if shares else 0):  # each clip is read once for all kinds
+            for kind in shares:
+                starts[kind].append(self._find_starts(i, finders[kind](i)))
+        for kind in shares:
+            if not sum(map(len, starts[kind])):
                 raise ValueError(
                     f'expected clips with {CHOICES[kind]}, found none; leave {kind!r} out of '
                     "'chosen'"
                 )
-            self._chosen.append((share, np.concatenate(starts) if share else ()))
+        self._chosen = [(share, np.concatenate(starts[kind])) for kind, share in shares.items()]
 
     def __len__(self) -> int:
         return self._n_windows
