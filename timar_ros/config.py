@@ -305,7 +305,9 @@ class TrainConfig:
             live (DESIGN.md §5); what lies beyond is not learned.
         planning_weight: of the frames of those turns in the loss; all others have 1.
         head_late_s: by how much the head that is shown at a planning moment may be late
-            (`masking.show_late`), drawn evenly from 0 on.
+            (`masking.show_late`): half of them by something from 0 to this, the others are not.
+        beginnings: probability that a batch is of conversations that have just begun: one or more
+            of the first turns are left out.
         style_drop: probability that a window's emotion and attitude are not given; likewise its
             persona.
         diffusion_repeat: how often each masked row is diffused a step.
@@ -333,6 +335,7 @@ class TrainConfig:
     planning: float = 0.0
     planning_weight: float = 1.0
     head_late_s: float = 0.0
+    beginnings: float = 0.0
     style_drop: float = 0.1
     diffusion_repeat: int = 4
     checkpoint_every: int = 500

@@ -60,6 +60,17 @@ def draw_mask_ratio(train: TrainConfig, rng: np.random.Generator) -> float:
     )
 
 
+def draw_beginning(train: TrainConfig, rng: np.random.Generator) -> int:
+    """
+    Draw how many of a batch's first turns are left out, as if the conversation began after them.
+
+    Formula: 0, or with the probability `beginnings` 1 to all but two, evenly: a planning moment in
+    a conversation's first turn is given two.
+    """
+    most = train.window_turns - 2
+    return int(rng.integers(1, most + 1)) if most > 0 and rng.random() < train.beginnings else 0
+
+
 @dataclasses.dataclass
 class _View:
     """
@@ -185,7 +196,7 @@ def _draw_view(
     )
     if rng.random() < train.planning:
         _plan(view, N, config, train.planning_weight, says_nothing, rng)
-        view.late_s = rng.uniform(0.0, train.head_late_s) if train.head_late_s else 0.0
+        view.late_s = max(rng.uniform(-1.0, 1.0), 0.0) * train.head_late_s
         return view
     T = config.frames_per_turn
     open_turn = int(rng.integers(N))

@@ -168,7 +168,7 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
     if run.raw_units:
         statistics = np.zeros_like(statistics[0]), np.ones_like(statistics[1])
     if config.persistence:
-        late = round(config.fps * train.head_late_s / 2)  # in the mean
+        late = round(config.fps * train.head_late_s / 2)  # the mean of those that are
         statistics += (
             measure_persistence(
                 windows.clips, space, statistics, config.persistence, run.shown_noise, late

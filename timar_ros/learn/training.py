@@ -23,7 +23,7 @@ from timar_ros.config_file import from_dict, to_dict
 from timar_ros.learn.dataset import CHOICES, Windows
 from timar_ros.learn.events import SLOWEST_FPS
 from timar_ros.learn.guide import Guide
-from timar_ros.learn.masking import draw_mask_ratio, mask_windows
+from timar_ros.learn.masking import draw_beginning, draw_mask_ratio, mask_windows
 from timar_ros.learn.processes import Processes
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import MODALITIES, slots
@@ -231,7 +231,10 @@ class Training:
         mine = self.processes.share(first, self.train.batch_size)
         batch = torch.utils.data.default_collate([windows[i] for i in mine])
         noise = self.run.shown_noise * model.motion_std.cpu() if self.run.shown_noise else None
-        ratio = draw_mask_ratio(self.train, np.random.default_rng(key))
+        rng = np.random.default_rng(key)  # the same in all processes
+        ratio = draw_mask_ratio(self.train, rng)
+        n_left_out = draw_beginning(self.train, rng)
+        batch = {k: v if k == 'channel_mask' else v[:, n_left_out:] for k, v in batch.items()}
         rngs = [np.random.default_rng((*key, i - first)) for i in mine]
         turns, weight = mask_windows(batch, model.config, self.train, rngs, ratio, noise)
         generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]
