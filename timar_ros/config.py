@@ -303,9 +303,12 @@ class TrainConfig:
         planning: probability that a window ends at a planning moment: its last turns are open,
             the user is heard, the agent's voice known and motion shown up to where they would be
             live (DESIGN.md §5); what lies beyond is not learned.
-        planning_weight: of the frames of those turns in the loss; all others have 1.
+        planning_weight: of the frames that such a plan is seen for in the loss, until the next
+            has taken over; all others have 1.
         head_late_s: by how much the head that is shown at a planning moment may be late
             (`masking.show_late`): half of them by something from 0 to this, the others are not.
+        rehearsal: probability that a batch is shown what the model planned at the moment before
+            (`rehearsal.show_own_plan`).
         beginnings: probability that a batch is of conversations that have just begun: one or more
             of the first turns are left out.
         style_drop: probability that a window's emotion and attitude are not given; likewise its
@@ -335,6 +338,7 @@ class TrainConfig:
     planning: float = 0.0
     planning_weight: float = 1.0
     head_late_s: float = 0.0
+    rehearsal: float = 0.0
     beginnings: float = 0.0
     style_drop: float = 0.1
     diffusion_repeat: int = 4

@@ -35,7 +35,7 @@ def _mask_and_weight(config=_SHOWN, seed=0, shown_noise=None, **recipe):
     recipe = TrainConfig(**{'user_drop': 0.0, 'mask_min': 1.0} | recipe)
     rngs = [np.random.default_rng((seed, window)) for window in range(_B)]
     ratio = draw_mask_ratio(recipe, np.random.default_rng(seed))
-    return mask_windows(_windows(), config, recipe, rngs, ratio, shown_noise)
+    return mask_windows(_windows(), config, recipe, rngs, ratio, shown_noise)[:2]
 
 
 def _mask(config=_SHOWN, seed=0, shown_noise=None, **recipe):
@@ -168,7 +168,7 @@ def test_a_window_looks_the_same_in_whatever_batch_it_is():
     part = {name: value[10:20] for name, value in _windows().items()}
     recipe = dataclasses.replace(recipe, user_drop=0.0, mask_min=1.0)
 
-    turns, _ = mask_windows(
+    turns, _, _ = mask_windows(
         part, _MASKED, recipe, [np.random.default_rng((0, window)) for window in range(10, 20)]
     )
 

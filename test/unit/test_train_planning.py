@@ -31,7 +31,7 @@ def _plan(config=_CONFIG, n_turns=_N, agent_speech=None):
     }
     train = TrainConfig(user_drop=0.0, planning=1.0, planning_weight=3.0)
     rngs = [np.random.default_rng((5, window)) for window in range(_B)]
-    turns, weight = mask_windows(windows, config, train, rngs)
+    turns, weight, _ = mask_windows(windows, config, train, rngs)
     views = {
         'heard': turns.user_heard,
         'seen': turns.user_seen,
@@ -92,8 +92,16 @@ def test_frames_beyond_the_known_voice_are_not_learned():
     assert not (is_learned & ~samples_known).any()
     assert is_learned.any(1).all()
     is_open = torch.arange(_N * _T) >= 2 * _T
-    assert views['weight'][:, is_open].unique().tolist() == [0.0, 3.0]
     assert not (samples_known & is_open & (views['weight'] == 0)).any()
+
+
+def test_what_a_plan_is_seen_for_counts_more_than_what_the_next_one_replaces():
+    views = _plan(agent_speech=torch.zeros(_B, _N, 16000))
+
+    frames = torch.arange(_N * _T)
+    n_shown = ((views['shown']).int() * (frames + 1)).amax(1, keepdim=True)
+    is_seen = (frames >= n_shown) & (frames < n_shown + 7)  # 0.2 s until the next one, 0.08 s
+    assert torch.equal(views['weight'], torch.where(is_seen, 3.0, 1.0))
 
 
 def test_frames_beyond_the_known_voice_are_learned_until_it_says_something():

@@ -40,6 +40,8 @@ _HEARING_DELAY_S = (0.04, 0.2)
 _PLAN_LATENCY_S = (0.04, 0.16)
 _LEAD_BEYOND_LATENCY_S = (0.1, 0.7)
 _TIMING = TimingConfig()
+# A plan is shown until the next one has taken over; what it says of later is seldom seen.
+_SEEN_S = 1 / _TIMING.replan_hz + _TIMING.blend_ms / 1000
 # An agent that is this much quieter (rms) than its voice is, which has 1, says nothing.
 _SILENCE = 0.04
 
@@ -82,6 +84,7 @@ class _View:
         n_known: samples of the agent's voice from the window's start.
         weight: of each frame in the loss.
         late_s: how late the head is, `show_late`.
+        before: what was seen at the planning moment before; None = there was none.
     """
 
     is_shown: np.ndarray
@@ -89,6 +92,7 @@ class _View:
     n_known: int
     weight: np.ndarray
     late_s: float = 0.0
+    before: '_View | None' = None
 
 
 def mask_windows(
@@ -98,7 +102,7 @@ def mask_windows(
     rngs: list[np.random.Generator],
     ratio: float = 1.0,
     shown_noise: torch.Tensor | None = None,
-) -> tuple[Turn, torch.Tensor]:
+) -> tuple[Turn, torch.Tensor, Turn]:
     """
     Turn a batch of windows into what the model is given, and what it is to draw.
 
@@ -112,8 +116,10 @@ def mask_windows(
             space: the model's own past is not as clean as a recording. None = none.
 
     Returns:
-        Turns `[B, N, ...]`, frames with `is_shown` False are to be drawn; and the weight of each
-        frame in the loss, float32 `[B, N, T]`, above 0 for at least one of these in each window.
+        Turns `[B, N, ...]`, frames with `is_shown` False are to be drawn; the weight of each
+        frame in the loss, float32 `[B, N, T]`, above 0 for at least one of these in each window;
+        and what the model was given of the same turns at the planning moment before, for
+        `rehearsal`: fewer frames are shown. A window without such a moment is there as it is.
     """
     B, N, T, M = windows['agent_motion'].shape
     views, not_dropped, noises, has_camera, has_style = [], [], [], [], []
@@ -130,7 +136,6 @@ def mask_windows(
         return torch.from_numpy(np.stack(values).reshape(B, N, T))
 
     is_shown = gather([view.is_shown for view in views])
-    is_heard = gather([view.is_heard for view in views])
     weight = gather([view.weight for view in views])
     tokens = torch.from_numpy(np.stack(not_dropped))  # [B, 2, N, T]
     agent_motion = windows['agent_motion'].clone()
@@ -141,23 +146,27 @@ def mask_windows(
     if shown_noise is not None:
         noisy = agent_motion + torch.from_numpy(np.stack(noises)) * shown_noise
         agent_motion = torch.where(is_shown[..., None], noisy, agent_motion)
-    # What was not heard is no sound at all: an encoder that looks ahead must not see it either.
-    is_sound = is_heard.repeat_interleave(config.samples_per_frame, -1)
     sample = torch.arange(N * config.samples_per_turn).view(N, -1)
-    is_known = sample < torch.tensor([view.n_known for view in views])[:, None, None]
     has_camera, has_style = torch.tensor(has_camera), torch.from_numpy(np.stack(has_style))
-    turns = Turn(
-        user_speech=torch.where(is_sound, windows['user_speech'], 0.0),
-        user_heard=is_heard & tokens[:, 0],
-        user_motion=windows['user_motion'],
-        user_seen=windows['user_seen'] & has_camera[:, None, None] & is_heard & tokens[:, 1],
-        agent_speech=torch.where(is_known, windows['agent_speech'], 0.0),
-        agent_motion=agent_motion,
-        is_shown=is_shown,
-        style=windows['style'] * has_style[:, :1, None],
-        persona=windows['persona'] * has_style[:, 1:],
-    )
-    return turns, weight
+
+    def see(views: list[_View]) -> Turn:
+        is_heard = gather([view.is_heard for view in views])
+        # What was not heard is no sound at all: an encoder that looks ahead must not see it.
+        is_sound = is_heard.repeat_interleave(config.samples_per_frame, -1)
+        is_known = sample < torch.tensor([view.n_known for view in views])[:, None, None]
+        return Turn(
+            user_speech=torch.where(is_sound, windows['user_speech'], 0.0),
+            user_heard=is_heard & tokens[:, 0],
+            user_motion=windows['user_motion'],
+            user_seen=windows['user_seen'] & has_camera[:, None, None] & is_heard & tokens[:, 1],
+            agent_speech=torch.where(is_known, windows['agent_speech'], 0.0),
+            agent_motion=agent_motion,
+            is_shown=gather([view.is_shown for view in views]),
+            style=windows['style'] * has_style[:, :1, None],
+            persona=windows['persona'] * has_style[:, 1:],
+        )
+
+    return see(views), weight, see([view.before or view for view in views])
 
 
 def show_late(motion: torch.Tensor, is_shown: np.ndarray, late: float) -> torch.Tensor:
@@ -228,7 +237,6 @@ def _plan(
     rng: np.random.Generator,
 ) -> None:
     """Make a window that ends in the turns open at one planning moment."""
-    T, fps = config.frames_per_turn, config.fps
     present = max(N - 2, 0)  # the last turn is the one after the present one
     start_s = present * config.turn_s
     moment_s = start_s + rng.uniform(0.0, config.turn_s)
@@ -240,18 +248,38 @@ def _plan(
         delay_s = _TIMING.hearing_delay_ms / 1000
         latency_s = _TIMING.plan_latency_ms / 1000
         lead_s = _TIMING.agent_lead_ms / 1000
+    n_shown, n_known = _see_at(view, moment_s, delay_s, latency_s, lead_s, N, config)
+    before_s = moment_s - 1 / _TIMING.replan_hz
+    if before_s + latency_s > 0:
+        view.before = _View(np.zeros_like(view.is_shown), np.ones_like(view.is_heard), 0, weight)
+        _see_at(view.before, before_s, delay_s, latency_s, lead_s, N, config)
+    view.weight[n_shown : n_shown + math.ceil(_SEEN_S * config.fps - 1e-6)] = weight
+    # A voice that is not known is taken for silence; where it is silence, nothing is missing.
+    is_missing = np.logical_or.accumulate(~says_nothing[n_known:])
+    view.weight[n_known:][is_missing] = 0.0
+
+
+def _see_at(
+    view: _View,
+    moment_s: float,
+    delay_s: float,
+    latency_s: float,
+    lead_s: float,
+    N: int,
+    config: TimarConfig,
+) -> tuple[int, int]:
+    """Fill in what is seen at a planning moment; return how many frames are shown, and known."""
+    T, fps = config.frames_per_turn, config.fps
     # A frame is heard, or known, when all of it is; shown when it begins before the plan does.
     n_heard = max(math.floor((moment_s - delay_s) * fps + 1e-6), 0)
     n_shown = min(math.ceil((moment_s + latency_s) * fps - 1e-6), N * T - 1)
     known_s = min(moment_s + lead_s, N * config.turn_s)
     n_known = max(math.floor(known_s * fps + 1e-6), n_shown + 1)
+    present = max(math.floor(moment_s / config.turn_s + 1e-6), 0)
     first_open = min(present, n_heard // T) * T
     view.is_heard[n_heard:] = False
     view.is_shown[first_open:n_shown] = True
     if config.history == 'shown':
         view.is_shown[:first_open] = True
     view.n_known = math.floor(known_s * config.sample_rate_hz + 1e-3)
-    view.weight[first_open:] = weight
-    # A voice that is not known is taken for silence; where it is silence, nothing is missing.
-    is_missing = np.logical_or.accumulate(~says_nothing[n_known:])
-    view.weight[n_known:][is_missing] = 0.0
+    return n_shown, n_known

@@ -25,6 +25,7 @@ from timar_ros.learn.events import SLOWEST_FPS
 from timar_ros.learn.guide import Guide
 from timar_ros.learn.masking import draw_beginning, draw_mask_ratio, mask_windows
 from timar_ros.learn.processes import Processes
+from timar_ros.learn.rehearsal import show_own_plan
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import MODALITIES, slots
 
@@ -236,15 +237,19 @@ class Training:
         n_left_out = draw_beginning(self.train, rng)
         batch = {k: v if k == 'channel_mask' else v[:, n_left_out:] for k, v in batch.items()}
         rngs = [np.random.default_rng((*key, i - first)) for i in mine]
-        turns, weight = mask_windows(batch, model.config, self.train, rngs, ratio, noise)
+        turns, weight, before = mask_windows(batch, model.config, self.train, rngs, ratio, noise)
         generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]
+        turns, is_rehearsed = turns.to(model.device), rng.random() < self.train.rehearsal
         precision = _PRECISIONS[self.run.precision]
         guide = None
         if self.run.guide and model is self.model:
             guide = self.guide.of_batch(batch, model.space.neck)
         with torch.autocast(model.device.type, precision, precision != torch.float32):
+            if is_rehearsed:
+                before = before.to(model.device)
+                turns = show_own_plan(model, turns, before, generators)
             loss, parts = model.loss(
-                turns.to(model.device),
+                turns,
                 generators,
                 batch['channel_mask'].to(model.device),
                 self.train.diffusion_repeat,
@@ -253,7 +258,8 @@ class Training:
                 guide,
             )
         # The mean of all frames is not the mean of the processes' means: some have more to learn.
-        mine, everyone = ((weight * ~turns.is_shown).sum().to(model.device) for _ in range(2))
+        mine = (weight.to(model.device) * ~turns.is_shown).sum()
+        everyone = mine.clone()
         self.processes.average([everyone])
         share = mine / everyone
         parts = {name: value * share for name, value in parts.items()}
