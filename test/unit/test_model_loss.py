@@ -117,7 +117,7 @@ def test_windows_longer_than_the_model_learn_with_the_band_they_will_be_used_wit
     # In one layer each turn sees 2 turns before; through 2 layers, 4: not the first two of 7.
     tokens = model.embed(turns).requires_grad_()
 
-    context = model.encode(tokens, None, model._band(7))
+    context = model.encode(tokens, None, model.band(7))
     context[:, 6].square().sum().backward()
 
     reach = tokens.grad.abs().amax((0, 2, 3))

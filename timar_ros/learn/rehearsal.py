@@ -42,7 +42,9 @@ def show_own_plan(
     B, N, T, M = turns.agent_motion.shape
     noise = torch.stack([torch.randn(_SAMPLING.steps + 1, M, generator=g) for g in generators])
     noise = noise.to(model.device)[:, None, None, :, None].expand(B, N, 1, -1, T, M)
-    n_before = model.config.max_turns - 1
-    planned = model.draft_full_window(None, before, noise, _SAMPLING, n_before)
+    may_attend = model.band(N)
+    planned = model.draw(
+        before, noise, _SAMPLING, lambda t: model.encode(model.embed(t), None, may_attend)
+    )
     motion = torch.where(is_own[..., None], planned, turns.agent_motion)
     return dataclasses.replace(turns, agent_motion=motion)

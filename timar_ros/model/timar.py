@@ -263,7 +263,7 @@ class TIMAR(nn.Module):
         rows = (~turns.is_shown & (weight > 0)).flatten().nonzero()[:, 0]
         if len(rows) == 0:
             raise ValueError('loss needs at least one agent frame that is not shown, got none')
-        z = self.encode(self.embed(turns), None, self._band(N))
+        z = self.encode(self.embed(turns), None, self.band(N))
         context = z.flatten(0, 2)[rows].repeat(repeat, 1)
         target = self.normalise(turns.agent_motion).float()
         if self.persistence is not None:
@@ -291,7 +291,7 @@ class TIMAR(nn.Module):
         motion = self.normalise(turns.agent_motion).float()
         return foretell(self.motion_persistence, *last_shown(motion, turns.is_shown))
 
-    def _band(self, n_turns: int) -> torch.Tensor | None:
+    def band(self, n_turns: int) -> torch.Tensor | None:
         """Mask for windows longer than the model's; None where plain turn causality is enough."""
         if n_turns <= self.config.max_turns:
             return None
@@ -318,7 +318,7 @@ class TIMAR(nn.Module):
         Returns:
             motion float32 `[B, N, T, M]`; frames that are shown come back as they are.
         """
-        return self._reveal(turns, noise, sampling, lambda t: self.encode(self.embed(t), cache))
+        return self.draw(turns, noise, sampling, lambda t: self.encode(self.embed(t), cache))
 
     def draft_full_window(
         self,
@@ -351,9 +351,9 @@ class TIMAR(nn.Module):
             may_attend = turn_causal_mask(N, L, n_open, context_turns).to(self.device)
             return self.encode(tokens, None, may_attend)[:, -n_open:]
 
-        return self._reveal(turns, noise, sampling, encode)
+        return self.draw(turns, noise, sampling, encode)
 
-    def _reveal(
+    def draw(
         self,
         turns: Turn,
         noise: torch.Tensor,

@@ -24,21 +24,21 @@ _DEVIATION_DEG = np.array([1.7, 4.0, 1.7])
 # How wide, and how fast along the recorded path, a head moves: both silent, listening, speaking.
 _WIDTH = (0.12, 0.6, 1.0)
 _PACE = (0.5, 0.8, 1.2)
-# What the other does moves a head so much later, which is as late as a robot can: it hears a
-# tenth of a second late and shows a plan a tenth later. Sooner, and what is to be drawn hangs on
-# what was not heard yet: a model that is taught so waits, and moves in pauses in case of a word.
-_LATE_S = 0.2
+# What the other does moves a head so much later, which is as late as a robot can: it hears 0.08 s
+# late and shows a plan 0.08 s later. Sooner, and what is to be drawn hangs on what was not heard
+# yet: a model that is taught so waits, and moves in pauses in case of a word.
+_LATE_S = 0.16
 # Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
 # first-order; pauses are waited through.
 ATTEND_DEG = np.array([-2.0, 4.0, 0.0])  # rather turned than raised: no nod begins like that
-_RISE_S, _PAUSE_S, _FALL_S = 0.12, 1.0, 2.5
+_RISE_S, _PAUSE_S, _FALL_S = 0.1, 1.0, 2.5
 # Movement, unlike posture, dies down soon after a voice: held and falling, s.
 LIVELY_S = (0.04, 0.15)
 _SPEAKS = 0.35
 # Listeners also sway with the speaker's stress (Hadar et al. 1985: a quarter of their movements):
 # degrees at full energy, and the time of each of two first-order lags, s.
-SWAY_DEG = np.array([-1.0, 3.8, 2.3])
-_SWAY_LAG_S = 0.06
+SWAY_DEG = np.array([-1.3, 5.1, 3.1])
+_SWAY_LAG_S = 0.05
 # What the user's voice does to the head comes when it was heard.
 _HEARD_S = 0.4
 _MIMICRY_S = 0.6
@@ -88,7 +88,7 @@ def attend_to(other: Prosody, hold_s: float = _PAUSE_S, fall_s: float = _FALL_S)
     """
     Follow whether the other speaks, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: 0.2 s after the energy rises above 0.35 a first-order rise of 0.12 s; `hold_s`
+    Formula: 0.16 s after the energy rises above 0.35 a first-order rise of 0.1 s; `hold_s`
     after it fell below for good a first-order fall of `fall_s`.
 
     Source: heads turn to who begins to speak within 0.2 to 0.4 s (Kendon 1967; latency of
@@ -108,7 +108,7 @@ def sway_with(other: Prosody) -> np.ndarray:
     """
     Follow how loud the other is, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: energy, 0.2 s later, through two first-order lags of 0.06 s.
+    Formula: energy, 0.16 s later, through two first-order lags of 0.05 s.
 
     Source: Hadar, Steiner and Rose 1985 (listeners move in step with the speaker's stress).
     """
