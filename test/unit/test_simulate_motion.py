@@ -124,15 +124,15 @@ def test_a_head_attends_to_a_voice_within_half_a_second_and_not_before():
     assert attends[-1] < 0.4
 
 
-def test_a_head_sways_with_a_voice_a_fifth_of_a_second_late():
+def test_a_head_sways_with_a_voice_four_frames_late():
     energy = np.zeros(12 * _FPS)
     energy[5 * _FPS : 8 * _FPS] = 0.8
     sways = head.sway_with(Prosody(energy, 0 * energy, 0 * energy))
 
-    assert_array_equal(sways[: round(5.2 * _FPS)], 0)
-    assert sways[round(5.32 * _FPS)] > 0.4
-    assert_allclose(sways[7 * _FPS : round(8.2 * _FPS)], 0.8, atol=1e-3)
-    assert sways[round(8.36 * _FPS)] < 0.4
+    assert_array_equal(sways[: round(5.16 * _FPS)], 0)
+    assert sways[round(5.28 * _FPS)] > 0.4
+    assert_allclose(sways[7 * _FPS : round(8.16 * _FPS)], 0.8, atol=1e-3)
+    assert sways[round(8.32 * _FPS)] < 0.4
     assert sways[9 * _FPS] < 1e-3
 
 
