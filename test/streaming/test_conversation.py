@@ -104,6 +104,23 @@ def test_motion_does_not_depend_on_how_the_audio_was_chunked(banded, timing, siz
         np.testing.assert_array_equal(reference.motion, other.motion)
 
 
+def test_a_neck_that_is_switched_on_takes_a_second_and_the_face_does_not(banded, monkeypatch):
+    def first_frames():
+        conversation = Conversation(banded, TIMINGS['anticipate'])
+        push_chunks(conversation, 'user', voice(1), [320])
+        return drive(conversation, 10**9)[0].drawn[2:5]  # blended in, and before the glide
+
+    waking = first_frames()
+    monkeypatch.setattr('timar_ros.stream.conversation._WAKING_S', 0.0)
+    awake = first_frames()
+
+    neck = banded.space.neck
+    share = np.arange(3, 6)[:, None] / 26
+    np.testing.assert_allclose(waking[:, neck], share * awake[:, neck], atol=1e-6)
+    assert np.abs(awake[:, neck]).max() > 0.01
+    np.testing.assert_array_equal(np.delete(waking, neck, 1), np.delete(awake, neck, 1))
+
+
 def test_nothing_is_heard_before_its_time(banded):
     timing = TIMINGS['anticipate']
     user, agent = voice(1), voice(2)

@@ -30,6 +30,9 @@ from timar_ros.stream.schedule import Schedule
 from timar_ros.stream.style import AgentStyle, Expressiveness, StyleTrack
 from timar_ros.stream.voices import VOICES, Voices
 
+# From the pose in which it was switched on to that of the first plans.
+_WAKING_S = 1.0
+
 
 @dataclasses.dataclass
 class _Memory:
@@ -90,6 +93,7 @@ class Conversation:
         self._expressiveness = Expressiveness(self.space, model.config.fps)
         self._n_plans = 0
         self._has_moved = False
+        self._awake_at = 0
         names = 'plans turns resets clock_jumps missing_user_frames late_user_frames bad_plans'
         self._counts = dict.fromkeys(names.split(), 0)
         self._begin()
@@ -114,6 +118,7 @@ class Conversation:
     def follow(self, other: 'Conversation') -> None:
         """Let the head go on from what another conversation of the same weights shows."""
         self._in_force, self._has_moved = other._in_force, other._has_moved
+        self._awake_at = other._awake_at
         self._n_plans = other._n_plans
         self._styles, self._expressiveness = other._styles, other._expressiveness
 
@@ -338,8 +343,18 @@ class Conversation:
         first = max(planned, first_turn * T)
         for seam in range(T, len(motion), T):
             motion = stitch(motion, seam, first - first_turn * T, self.schedule.blend_frames)
-        motion = motion[first - first_turn * T :]
-        return first, self._in_force.blend(first, motion, self.schedule.blend_frames)
+        return first, self._take_over(first, motion[first - first_turn * T :])
+
+    def _take_over(self, first: int, motion: np.ndarray) -> np.ndarray:
+        """Blend a draft in; the neck of a head that has not moved yet takes longer."""
+        if not self._has_moved:
+            self._awake_at = first + round(_WAKING_S * self._config.fps)
+        n_blend, n_waking = self.schedule.blend_frames, self._awake_at - first
+        taken = self._in_force.blend(first, motion, n_blend)
+        if n_waking > n_blend:
+            neck = self.space.neck
+            taken[:, neck] = self._in_force.blend(first, motion, n_waking)[:, neck]
+        return taken
 
     def _answer(self, turn: int, moment_ns: int) -> tuple[int, np.ndarray]:
         """Answer a turn that is over, in the published protocol."""

@@ -158,10 +158,9 @@ class PlanInForce:
             `[n, M]`: a straight ramp from the old plan to the draft, which of all ways takes
             the smallest largest step.
         """
-        n_blend = min(n_blend, len(motion))
-        if not n_blend:
+        n = min(n_blend, len(motion))
+        if not n:
             return motion
-        weight = np.arange(1, n_blend + 1, dtype=np.float32)[:, None] / (n_blend + 1)
-        old = self.read(first_frame, n_blend)
-        head = (1 - weight) * old + weight * motion[:n_blend]
-        return np.concatenate([head, motion[n_blend:]])
+        weight = np.arange(1, n + 1, dtype=np.float32)[:, None] / (n_blend + 1)
+        head = (1 - weight) * self.read(first_frame, n) + weight * motion[:n]
+        return np.concatenate([head, motion[n:]])
