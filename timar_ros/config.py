@@ -57,6 +57,8 @@ class TimarConfig:
             each frame's own distribution as it is; 0 = white, as published.
         noise_scale: the temperature that these weights are best drawn at; the one of
             SamplingConfig is relative to it.
+        noise_scales: the same for channels that have their own, by name: lids that blink in a
+            calm head.
         variance_bound: largest logit of the variance, either way, that motion is drawn with:
             beyond 1 rare frames fly off (ours; 0 = none, as published).
         persistence: for so many frames after the last shown one, motion is drawn as the change
@@ -93,6 +95,7 @@ class TimarConfig:
     taps: dict = dataclasses.field(default_factory=dict)
     noise_spread: float = 0.0
     noise_scale: float = 1.0
+    noise_scales: dict = dataclasses.field(default_factory=dict)
     variance_bound: float = 0.0
     persistence: int = 0
     style: bool = False
@@ -103,7 +106,10 @@ class TimarConfig:
     level: str = 'clip'
 
     def __post_init__(self):
-        get_space(self.motion_space)
+        space = get_space(self.motion_space)
+        for name, scale in self.noise_scales.items():
+            space.index(name)
+            _at_least(f'noise_scales[{name!r}]', scale, 0)
         _one_of('speech', self.speech, ('wav2vec2', 'logmel'))
         _one_of('history', self.history, ('masked', 'shown'))
         _one_of('positions', self.positions, ('window', 'turn'))

@@ -59,6 +59,16 @@ def test_a_whole_number_serves_where_a_float_is_meant():
             "must be one of rebuild, .* got 'rebild'; did you mean",
         ),
         (TimarConfig, {'motion_space': 'flame'}, "unknown motion space 'flame'"),
+        (
+            TimarConfig,
+            {'noise_scales': {'jaw_x': -1}},
+            r"noise_scales\['jaw_x'\] must be at least 0",
+        ),
+        (
+            TimarConfig,
+            {'noise_scales': {'jawx': 1.0}},
+            "has no channel 'jawx'; did you mean 'jaw_x'",
+        ),
         (TimarConfig, {'width': 100}, 'width must be a multiple of n_heads, got 100 and 16'),
         (TimarConfig, {'fps': 30}, 'sample_rate_hz must be a multiple of fps, got 16000 and 30'),
         (TimarConfig, {'max_turns': 0}, 'max_turns must be at least 1, got 0'),

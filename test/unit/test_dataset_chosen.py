@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training windows that are chosen for a joint silence, a change, a nod or a mood."""
+"""Training windows that are chosen for a joint silence, its begin, a change, a nod or a mood."""
 
 import dataclasses
 
@@ -65,6 +65,22 @@ def test_as_many_windows_are_idle_as_is_said(make_clips):
     begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'idle': 0.5}))
 
     assert 80 < np.sum((begin > 5.0) & (begin < 6.6)) < 140
+
+
+def test_windows_of_ends_have_a_long_silence_begin_in_their_last_turn_but_one(make_clips):
+    clips = make_clips(silence_s=(5.0, 7.5))
+
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'ends': 1.0}))
+
+    assert begin.min() > 5.0 - 0.4 - 0.1
+    assert begin.max() < 5.0 + 0.1
+    assert np.ptp(begin) > 0.3
+
+
+@pytest.mark.parametrize('silence_s', [(5.0, 6.8), (10.5, 12.0)])
+def test_a_silence_that_is_short_or_cut_off_is_no_end(make_clips, silence_s):
+    with pytest.raises(ValueError, match="leave 'ends' out of 'chosen'"):
+        Windows(make_clips(silence_s), _CONFIG, 3, 1, seed=0, chosen={'ends': 0.5})
 
 
 def test_clips_without_silence_have_no_idle_windows(make_clips):

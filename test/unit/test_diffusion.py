@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The diffusion against TIMAR.md §4, written out one number at a time."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
+from timar_ros.config import PRESETS
 from timar_ros.model.denoiser import TimestepEmbedding
-from timar_ros.model.diffusion import DiffusionHead, Schedule, cosine_alpha_bar
+from timar_ros.model.diffusion import DiffusionHead, Schedule, cosine_alpha_bar, noise_scale
+from timar_ros.motion import get_space
 
 _M, _D = 6, 8
 _GROUPS = [slice(0, 3), slice(3, 4), slice(4, 6)]
@@ -247,3 +250,28 @@ def test_a_bound_on_the_variance_stops_frames_that_fly_off_and_changes_no_others
     torch.testing.assert_close(usual[0], usual[1], rtol=0, atol=0)
     assert not free.isfinite().all() or free.abs().max() > 1e3
     assert bound.abs().max() < 10
+
+
+def test_a_channel_may_have_its_own_noise_scale():
+    lid = get_space('arkit55').index('eyeBlinkLeft')
+    config = dataclasses.replace(
+        PRESETS['mini'], noise_scale=0.3, noise_scales={'eyeBlinkLeft': 1.5}
+    )
+
+    scale = noise_scale(config, torch.device('cpu'))
+
+    assert scale.shape == (55,)
+    assert scale[lid] == 1.5
+    assert torch.equal(scale[torch.arange(55) != lid], torch.full((54,), 0.3))
+
+
+def test_noise_is_scaled_channel_by_channel():
+    head, context, noise = _head(), _randn(4, _D), _randn(3, 4, _M, seed=1)
+    scale = torch.tensor([0.3, 0.3, 1.5, 0.3, 0.0, 0.3], dtype=torch.float64)
+    scaled = torch.cat([noise[:1], noise[1:] * scale])
+
+    drawn = head.sample(context, noise.float(), 2, scale.float())
+
+    expected = head.sample(context, scaled.float(), 2)
+    torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-5)
+    assert (drawn - head.sample(context, noise.float(), 2, 0.3)).abs().max() > 0.01

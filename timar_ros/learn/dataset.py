@@ -29,6 +29,7 @@ _AT_REST = 1e-3
 # What windows may be chosen for (`Windows`).
 CHOICES = {
     'idle': 'joint silences of more than a second',
+    'ends': 'joint silences of more than two seconds',
     'changes': 'a user who begins to speak, or stops',
     'nods': 'nods of the agent',
     'moods': 'an emotion or attitude of the agent',
@@ -54,7 +55,8 @@ class Windows(torch.utils.data.Dataset):
         seed: of the draw.
         chosen: shares of windows that are not drawn from everywhere, but so that their last turn
             but one (the present one at a planning moment) has what conversations have little of:
-            'idle' (a moment of joint silence, half a second from any speech), 'changes' (the user
+            'idle' (a moment of joint silence, half a second from any speech), 'ends' (a joint
+            silence of two seconds begins: what was said last was no cue), 'changes' (the user
             begins to speak, or stops), 'nods' (the agent begins to nod), 'moods' (an emotion or
             attitude is given).
         cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
@@ -99,6 +101,7 @@ class Windows(torch.utils.data.Dataset):
         self._quick_neck = functools.cache(self._find_quick_neck)
         finders = {
             'idle': self._is_idle,
+            'ends': self._falls_silent,
             'changes': self._user_changes,
             'nods': self._begins_nod,
             'moods': self._has_mood,
@@ -171,13 +174,26 @@ class Windows(torch.utils.data.Dataset):
             'channel_mask': torch.from_numpy(clip.is_valid.copy()),
         }
 
-    def _is_idle(self, clip_index: int) -> np.ndarray:
-        """Say of each frame of a clip, `[F]`, whether it is half a second from any speech."""
+    def _somebody_speaks(self, clip_index: int) -> np.ndarray:
         config = self._config
         speaks = np.zeros(self.clips[clip_index].n_frames, bool)
         for voice in self._voices(clip_index):
             speaks |= voice_activity(voice, config.sample_rate_hz, config.fps)[: len(speaks)]
-        return ~scipy.ndimage.binary_dilation(speaks, iterations=config.fps // 2)
+        return speaks
+
+    def _is_idle(self, clip_index: int) -> np.ndarray:
+        """Say of each frame of a clip, `[F]`, whether it is half a second from any speech."""
+        speaks = self._somebody_speaks(clip_index)
+        return ~scipy.ndimage.binary_dilation(speaks, iterations=self._config.fps // 2)
+
+    def _falls_silent(self, clip_index: int) -> np.ndarray:
+        """Say of each frame of a clip, `[F]`, whether a joint silence of 2 s begins there."""
+        speaks, n_silent = self._somebody_speaks(clip_index), 2 * self._config.fps
+        ends = np.diff(speaks.astype(np.int8), prepend=0) < 0
+        for frame in np.flatnonzero(ends):
+            silence = speaks[frame : frame + n_silent]
+            ends[frame] = len(silence) == n_silent and not silence.any()
+        return ends
 
     def _user_changes(self, clip_index: int) -> np.ndarray:
         """Say of each frame of a clip, `[F]`, whether the user begins there or stops for 0.5 s."""

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from timar_ros.config import TimarConfig
 from timar_ros.model.denoiser import Denoiser
+from timar_ros.motion import get_space
 
 N_STEPS = 1000
 _BIN = 1.0 / 255.0  # half-width of the bins of the discretised likelihood
@@ -203,7 +205,7 @@ class DiffusionHead(nn.Module):
             noise: standard normal `[steps + 1, R, M]`; the first is x_T, then one a step from
                 t = 999 down; the last is not used.
             steps: denoising steps.
-            temperature: scales the noise of the steps.
+            temperature: scales the noise of the steps; a number, or `[M]`.
             null_context: context without the user, for guidance.
             cfg_scale: guidance w.
             variance_bound: largest logit of the variance; 0 = none.
@@ -237,3 +239,12 @@ class DiffusionHead(nn.Module):
             )
             x = x_mean + torch.exp(0.5 * log_variance) * noise[draw] * temperature
         raise AssertionError('unreachable: the loop ends at step 0')
+
+
+def noise_scale(config: TimarConfig, device: torch.device) -> torch.Tensor:
+    """Return the temperature that a configuration's weights are drawn at, `[M]`."""
+    # Filled on the device, as above.
+    scale = torch.full((config.n_channels,), float(config.noise_scale), device=device)
+    for name, own in config.noise_scales.items():
+        scale[get_space(config.motion_space).index(name)] = float(own)
+    return scale

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from timar_ros.config import SamplingConfig, TimarConfig
 from timar_ros.model.attention import NORM_EPS, Block, TurnCache
-from timar_ros.model.diffusion import DiffusionHead, draw_diffusion
+from timar_ros.model.diffusion import DiffusionHead, draw_diffusion, noise_scale
 from timar_ros.model.nearness import windows_of_heads
 from timar_ros.model.persistence import Persistence, foretell, last_shown, no_persistence
 from timar_ros.model.speech import make_speech_encoder
@@ -379,7 +379,7 @@ class TIMAR(nn.Module):
                 context,
                 draws,
                 sampling.steps,
-                self.config.noise_scale * sampling.temperature,
+                noise_scale(self.config, noise.device) * sampling.temperature,
                 null,
                 sampling.cfg_scale,
                 self.config.variance_bound,
