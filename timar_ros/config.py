@@ -191,9 +191,9 @@ _LARGE_WAV2VEC2 = {
 PRESETS = {
     'mini': TimarConfig(
         motion_space='arkit55', speech='logmel', speech_width=128, token_width=192, width=256,
-        n_layers=4, n_heads=8, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
-        even_tokens=True, noise_spread=6.0, variance_bound=1.0, history='masked',
-        positions='turn', cache='banded', level='causal',
+        n_layers=5, n_heads=8, denoiser_width=256, denoiser_blocks=3, frame_mix=True,
+        even_tokens=True, noise_spread=3.0, variance_bound=1.0, persistence=12,
+        history='masked', positions='turn', cache='banded', level='causal',
     ),
     'base': TimarConfig(width=768, n_layers=24, n_heads=12, speech_config=_LARGE_WAV2VEC2),
     'large': TimarConfig(speech_config=_LARGE_WAV2VEC2),

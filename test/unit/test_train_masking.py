@@ -13,7 +13,7 @@ from timar_ros.learn.masking import draw_beginning, draw_mask_ratio, mask_window
 from timar_ros.motion import get_space
 
 _MASKED = dataclasses.replace(PRESETS['mini'], frames_per_turn=10, history='masked')
-_SHOWN = dataclasses.replace(_MASKED, history='shown')
+_SHOWN = dataclasses.replace(_MASKED, history='shown', persistence=0)
 _B, _N, _T, _M = 64, 4, 10, 55
 
 

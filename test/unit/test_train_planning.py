@@ -129,7 +129,7 @@ def test_a_turn_that_is_not_yet_heard_to_its_end_is_open_with_all_its_motion_sho
 
 
 def test_shown_history_is_shown_up_to_the_plan():
-    views = _plan(dataclasses.replace(_CONFIG, history='shown'))
+    views = _plan(dataclasses.replace(_CONFIG, history='shown', persistence=0))
 
     n_shown = views['shown'].sum(1)
     assert torch.equal(views['shown'], torch.arange(_N * _T) < n_shown[:, None])
