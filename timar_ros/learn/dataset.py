@@ -55,10 +55,10 @@ class Windows(torch.utils.data.Dataset):
         seed: of the draw.
         chosen: shares of windows that are not drawn from everywhere, but so that their last turn
             but one (the present one at a planning moment) has what conversations have little of:
-            'idle' (a moment of joint silence, half a second from any speech), 'ends' (a joint
-            silence of two seconds begins: what was said last was no cue), 'changes' (the user
-            begins to speak, or stops), 'nods' (the agent begins to nod), 'moods' (an emotion or
-            attitude is given).
+            'idle' (a moment of joint silence, half a second from any speech), 'ends' (the middle
+            of the first two seconds of a joint silence: what was said last was no cue),
+            'changes' (the user begins to speak, or stops), 'nods' (the agent begins to nod),
+            'moods' (an emotion or attitude is given).
         cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
             read and level one again takes a tenth of a second.
 
@@ -187,13 +187,19 @@ class Windows(torch.utils.data.Dataset):
         return ~scipy.ndimage.binary_dilation(speaks, iterations=self._config.fps // 2)
 
     def _falls_silent(self, clip_index: int) -> np.ndarray:
-        """Say of each frame of a clip, `[F]`, whether a joint silence of 2 s begins there."""
-        speaks, n_silent = self._somebody_speaks(clip_index), 2 * self._config.fps
-        ends = np.diff(speaks.astype(np.int8), prepend=0) < 0
-        for frame in np.flatnonzero(ends):
-            silence = speaks[frame : frame + n_silent]
-            ends[frame] = len(silence) == n_silent and not silence.any()
-        return ends
+        """
+        Say of each frame of a clip, `[F]`, whether a joint silence is a second old, and lasts one.
+
+        The moments around it are those at which a head knows that nobody spoke on, and plans what
+        it would do after a cue; from a silence's first frame on they would be one in eight.
+        """
+        speaks, second = self._somebody_speaks(clip_index), self._config.fps
+        is_old = np.zeros(len(speaks), bool)
+        for frame in np.flatnonzero(np.diff(speaks.astype(np.int8), prepend=0) < 0):
+            silence = speaks[frame : frame + 2 * second]
+            if len(silence) == 2 * second and not silence.any():
+                is_old[frame + second] = True
+        return is_old
 
     def _user_changes(self, clip_index: int) -> np.ndarray:
         """Say of each frame of a clip, `[F]`, whether the user begins there or stops for 0.5 s."""
