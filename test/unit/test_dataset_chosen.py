@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training windows that are chosen for a joint silence, its begin, a change, a nod or a mood."""
+"""Training windows that are chosen for silence, a change, a nod, a mood or an attitude."""
 
 import dataclasses
 
@@ -158,3 +158,21 @@ def test_windows_with_a_mood_have_it_in_their_last_turn_but_one(mood, make_clips
 def test_clips_without_a_style_have_no_windows_with_a_mood(make_clips):
     with pytest.raises(ValueError, match='with an emotion or attitude .*, found none'):
         Windows(make_clips(), _CONFIG, 3, 1, seed=0, chosen={'moods': 0.5})
+
+
+def test_windows_of_attitudes_have_the_user_stop_in_one(make_clips):
+    clips = make_clips(silence_s=(6.5, 7.5), mood_s=6.0, mood=(6, -0.8))
+
+    begin = _presents(Windows(clips, _CONFIG, 3, 200, seed=0, chosen={'attitudes': 1.0}))
+
+    assert begin.min() > 6.5 - 0.4 - 0.1
+    assert begin.max() < 6.5 + 0.1
+    assert np.ptp(begin) > 0.3
+
+
+@pytest.mark.parametrize(('mood_s', 'mood'), [(6.0, (0, 0.8)), (7.0, (6, 0.8)), (None, (6, 0.8))])
+def test_without_a_stop_in_an_attitude_there_are_no_such_windows(mood_s, mood, make_clips):
+    clips = make_clips(silence_s=(6.5, 7.5), mood_s=mood_s, mood=mood)
+
+    with pytest.raises(ValueError, match="leave 'attitudes' out of 'chosen'"):
+        Windows(clips, _CONFIG, 3, 1, seed=0, chosen={'attitudes': 0.5})

@@ -33,6 +33,7 @@ CHOICES = {
     'changes': 'a user who begins to speak, or stops',
     'nods': 'nods of the agent',
     'moods': 'an emotion or attitude of the agent',
+    'attitudes': 'a user who stops while the agent has an attitude',
 }
 _MOOD = 0.3  # intensity, either way, from which on it counts
 # Shorter clips cannot be filtered for nods.
@@ -58,7 +59,8 @@ class Windows(torch.utils.data.Dataset):
             'idle' (a moment of joint silence, half a second from any speech), 'ends' (the middle
             of the first two seconds of a joint silence: what was said last was no cue),
             'changes' (the user begins to speak, or stops), 'nods' (the agent begins to nod),
-            'moods' (an emotion or attitude is given).
+            'moods' (an emotion or attitude is given), 'attitudes' (the user stops while an
+            attitude is given: it decides who nods).
         cache_bytes: of memory for voices that were read (a minute of conversation has 8 MB); to
             read and level one again takes a tenth of a second.
 
@@ -105,6 +107,7 @@ class Windows(torch.utils.data.Dataset):
             'changes': self._user_changes,
             'nods': self._begins_nod,
             'moods': self._has_mood,
+            'attitudes': self._asks_attitude,
         }
         # For each kind its share, and the windows, as counted in all, that it is drawn from.
         shares = {kind: share for kind, share in chosen.items() if share}
@@ -202,14 +205,14 @@ class Windows(torch.utils.data.Dataset):
         return is_old
 
     def _user_changes(self, clip_index: int) -> np.ndarray:
-        """Say of each frame of a clip, `[F]`, whether the user begins there or stops for 0.5 s."""
+        """Say of each frame of a clip, `[F]`: 1 = the user begins, -1 = stops for 0.5 s."""
         config, n_frames = self._config, self.clips[clip_index].n_frames
         user_speech, _ = self._voices(clip_index)
         speaks = voice_activity(user_speech, config.sample_rate_hz, config.fps)[:n_frames]
         reach = config.fps // 4  # a clip's edges are no change
         speaks = scipy.ndimage.binary_closing(np.pad(speaks, reach, 'edge'), iterations=reach)
-        speaks = speaks[reach:-reach]
-        return np.diff(speaks.astype(np.int8), prepend=speaks[:1]) != 0
+        speaks = speaks[reach:-reach].astype(np.int8)
+        return np.diff(speaks, prepend=speaks[:1])
 
     def _find_quick_neck(self, clip_index: int) -> tuple[np.ndarray, np.ndarray]:
         """Say what an agent's neck does quickly, `[F, 3]` degrees, and when it nods, `[F]`."""
@@ -235,6 +238,11 @@ class Windows(torch.utils.data.Dataset):
         if clip.style is None:
             return np.zeros(clip.n_frames, bool)
         return np.abs(clip.style).max(-1) >= _MOOD
+
+    def _asks_attitude(self, clip_index: int) -> np.ndarray:
+        style = self.clips[clip_index].style
+        attitude = 0 if style is None else style[:, STYLE.index('attitude') - 1]
+        return (np.abs(attitude) >= _MOOD) & (self._user_changes(clip_index) < 0)
 
     def _find_starts(self, clip_index: int, is_it: np.ndarray) -> np.ndarray:
         """Return a clip's windows, as counted in all, whose last turn but one has such a frame."""
