@@ -315,8 +315,8 @@ class TrainConfig:
             (`masking.show_late`): half of them by something from 0 to this, the others are not.
         rehearsal: probability that a batch is shown what the model planned at the moment before
             (`rehearsal.show_own_plan`).
-        beginnings: probability that a batch is of conversations that have just begun: one or more
-            of the first turns are left out.
+        beginnings: probability that a batch is of conversations that have just begun: of the first
+            turns of clips.
         style_drop: probability that a window's emotion and attitude are not given; likewise its
             persona.
         diffusion_repeat: how often each masked row is diffused a step.

@@ -378,3 +378,17 @@ def test_nan_in_motion_is_found_by_file_and_frame(tmp_path):
 
     with pytest.raises(ValueError, match=r'talk_agent.npz: .* NaN .* at frame 37'):
         clip_files.open_clips(tmp_path, _ARKIT)
+
+
+def test_a_conversation_begins_where_its_clip_does(tmp_path):
+    for name in ('one', 'two'):
+        _write_pair(tmp_path, name)
+    windows = Windows(clip_files.open_clips(tmp_path, _ARKIT)[0], _CONFIG, 2, 8, seed=0)
+
+    begun = [windows.begin(i) for i in range(8)]
+
+    first_frames = [window['agent_motion'][0, 0, _ARKIT.index('jawOpen')] for window in begun]
+    np.testing.assert_array_equal(first_frames, 0.0)
+    voices = {window['user_speech'].numpy().tobytes() for window in begun}
+    assert len(voices) == 1  # both were written with the same seed
+    np.testing.assert_array_equal(begun[3]['user_speech'], windows.begin(3)['user_speech'])

@@ -10,11 +10,17 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 import pytest
 
+from timar_ros.config import TimingConfig
 from timar_ros.learn.behaviour import head_speed, mouth_rest_ratio, power_shares
 from timar_ros.learn.clips import open_clips
 from timar_ros.learn.events import blinks_per_minute, find_nods, match_events
 from timar_ros.learn.simulator import gaze, head, nods, scripts, style
-from timar_ros.learn.simulator.dialogue import RecordedSpeaker, Utterance, converse
+from timar_ros.learn.simulator.dialogue import (
+    Dialogue,
+    RecordedSpeaker,
+    Utterance,
+    converse,
+)
 from timar_ros.learn.simulator.mouth import learn_mouth
 from timar_ros.learn.simulator.person import perform
 from timar_ros.learn.simulator.prosody import Prosody, listen
@@ -120,8 +126,8 @@ def test_a_head_attends_to_a_voice_within_half_a_second_and_not_before():
 
     assert_array_equal(attends[: 5 * _FPS], 0)
     assert attends[round(5.44 * _FPS)] > 0.7
-    assert attends[round(9.0 * _FPS)] > 0.99  # a pause is waited through
-    assert attends[-1] < 0.4
+    assert attends[round(9.0 * _FPS)] > 0.8  # a pause passes
+    assert attends[-1] < 0.5
 
 
 def test_a_head_sways_with_a_voice_four_frames_late():
@@ -145,10 +151,34 @@ def test_who_interrupts_moves_the_head_of_who_speaks(stage):
     assert apart[round(30.48 * _FPS)] > 2.0
 
 
+def test_a_head_moves_for_no_more_of_its_own_voice_than_a_robot_knows_ahead(stage):
+    dialogue, voices, _, mouth = stage
+    said = next(u for u in dialogue.of('agent') if u.end_s - u.start_s > 2)
+    phrases = [dataclasses.replace(said, start_s=start_s) for start_s in (10.0, 30.0)]
+    nothing = {'agent': [], 'user': []}
+    necks = []
+    for utterances in (phrases[:1], phrases):
+        talk = Dialogue(60.0, utterances, nothing, nothing, [])
+        prosody = {'agent': listen(talk.voice('agent')), 'user': _SILENCE}
+        necks.append(_perform((talk, voices, prosody, mouth)).neck)
+    apart = np.rad2deg(np.linalg.norm(necks[1] - necks[0], axis=1))
+
+    timing = TimingConfig()
+    known_s = timing.agent_lead_ms / 1000 - 1 / timing.replan_hz - timing.plan_latency_ms / 1000
+    assert apart[: int((30 - known_s) * _FPS)].max() < 0.1
+    assert apart[30 * _FPS : 32 * _FPS].max() > 2.0
+
+
+def test_a_head_begins_in_the_middle(stage):
+    neck = np.rad2deg(_perform(stage, persona=style.PERSONAS[1]).neck)
+
+    assert_array_equal(neck[0], 0)
+    assert np.linalg.norm(neck[: _FPS // 2], axis=1).max() < 2.0
+
+
 def test_nothing_of_the_others_voice_moves_a_head_before_it_sounds(stage):
     apart = _moved_by_a_burst(stage, _SILENCE)
 
-    # The head eases back from a glance a moment before the eyes do: their end is planned.
     assert apart[: 30 * _FPS].max() < 0.1
     assert apart[round(30.48 * _FPS)] > 3.0
 
@@ -226,8 +256,8 @@ def test_who_begins_a_long_turn_looks_away_and_comes_back():
     said = Utterance('agent', 4.0, np.zeros(5 * SAMPLE_RATE_HZ, np.float32), 'plain')
     looks = gaze.plan_gaze([said], np.zeros(300, bool), 1.0, np.random.default_rng(0))
 
-    assert_array_equal(looks[:90], 0)
-    assert (looks[95:120, 0] > 0.2).all()
+    assert_array_equal(looks[:97], 0)
+    assert (looks[97:120, 0] > 0.2).all()
     assert_array_equal(looks[130:], 0)
 
 

@@ -221,12 +221,12 @@ def test_only_the_neck_is_late_and_only_where_the_recipe_says_so():
     assert torch.equal(late.is_shown, plain.is_shown)
 
 
-def test_a_share_of_batches_begins_a_conversation_with_two_turns_at_least():
+def test_a_share_of_batches_begins_a_conversation_and_has_two_turns_at_least():
     rng = np.random.default_rng(0)
 
-    def left_out(**recipe):
+    def missing(**recipe):
         return [draw_beginning(TrainConfig(**recipe), rng) for _ in range(300)]
 
-    assert set(left_out(window_turns=4)) == set(left_out(window_turns=2, beginnings=1.0)) == {0}
-    assert set(left_out(window_turns=4, beginnings=1.0)) == {1, 2}
-    assert 0.1 < np.mean(np.array(left_out(window_turns=4, beginnings=0.2)) > 0) < 0.3
+    assert set(missing(window_turns=4)) == set(missing(window_turns=2, beginnings=1.0)) == {0}
+    assert set(missing(window_turns=4, beginnings=1.0)) == {1, 2}
+    assert 0.1 < np.mean(np.array(missing(window_turns=4, beginnings=0.2)) > 0) < 0.3

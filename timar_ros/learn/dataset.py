@@ -134,8 +134,18 @@ class Windows(torch.utils.data.Dataset):
             if 0 <= lot < share:
                 start = int(rng.choice(starts))
             lot -= share
+        return self.cut(*self._place(start))
+
+    def begin(self, index: int) -> dict[str, torch.Tensor]:
+        """Cut a window at the beginning of a clip, which one is a function of (seed, index)."""
+        rng = np.random.default_rng((self._seed, index))
+        clip, _ = self._place(int(rng.integers(self._n_starts[-1])))
+        return self.cut(clip, 0)
+
+    def _place(self, start: int) -> tuple[int, int]:
+        """Return clip and frame of a window's start, as counted in all."""
         clip = int(np.searchsorted(self._n_starts, start, 'right'))
-        return self.cut(clip, start - int(self._n_starts[clip - 1] if clip else 0))
+        return clip, start - int(self._n_starts[clip - 1] if clip else 0)
 
     def cut(self, clip_index: int, first_frame: int) -> dict[str, torch.Tensor]:
         """

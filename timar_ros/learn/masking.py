@@ -64,10 +64,10 @@ def draw_mask_ratio(train: TrainConfig, rng: np.random.Generator) -> float:
 
 def draw_beginning(train: TrainConfig, rng: np.random.Generator) -> int:
     """
-    Draw how many of a batch's first turns are left out, as if the conversation began after them.
+    Draw by how many turns a batch's windows are shorter, which begin where their clips do.
 
-    Formula: 0, or with the probability `beginnings` 1 to all but two, evenly: a planning moment in
-    a conversation's first turn is given two.
+    Formula: 0 = anywhere in a clip, or with the probability `beginnings` 1 to all but two, evenly:
+    a planning moment in a conversation's first turn is given two.
     """
     most = train.window_turns - 2
     return int(rng.integers(1, most + 1)) if most > 0 and rng.random() < train.beginnings else 0

@@ -230,12 +230,14 @@ class Training:
     def _loss(self, model: TIMAR, windows: Windows, first: int, key: tuple[int, ...]):
         """Return this process's part of the loss of a batch, and its parts over all of them."""
         mine = self.processes.share(first, self.train.batch_size)
-        batch = torch.utils.data.default_collate([windows[i] for i in mine])
         noise = self.run.shown_noise * model.motion_std.cpu() if self.run.shown_noise else None
         rng = np.random.default_rng(key)  # the same in all processes
         ratio = draw_mask_ratio(self.train, rng)
-        n_left_out = draw_beginning(self.train, rng)
-        batch = {k: v if k == 'channel_mask' else v[:, n_left_out:] for k, v in batch.items()}
+        n_missing = draw_beginning(self.train, rng)
+        batch = [windows.begin(i) if n_missing else windows[i] for i in mine]
+        batch = torch.utils.data.default_collate(batch)
+        n_turns = self.train.window_turns - n_missing
+        batch = {k: v if k == 'channel_mask' else v[:, :n_turns] for k, v in batch.items()}
         rngs = [np.random.default_rng((*key, i - first)) for i in mine]
         turns, weight, before = mask_windows(batch, model.config, self.train, rngs, ratio, noise)
         generators = [torch.Generator().manual_seed(int(rng.integers(2**62))) for rng in rngs]

@@ -16,6 +16,7 @@ _FULL_RAD = {'side': np.deg2rad(35), 'down': np.deg2rad(30), 'up': np.deg2rad(25
 _AWAY_RAD = np.deg2rad([14.0, -7.0])  # to the side and up: thinking
 _ASIDE_RAD = np.deg2rad([7.0, 8.0])  # to the side and down: a glance
 _HEAD_SHARE = 0.3
+_LEAD_S = 0.1  # of gaze before a voice; people have 0.3 s, a robot knows no more of its own
 # Closure of the lids from the first frame of a blink on; 0.2 s (Schiffman 2001: 0.1 to 0.4 s).
 _BLINK = np.array([0.55, 1.0, 0.95, 0.55, 0.2])
 _SHORTEST_GAP_S = 1.2
@@ -27,9 +28,9 @@ def plan_gaze(
     """
     Decide where somebody looks.
 
-    At the partner, except: from 0.3 s before a turn of more than 2 s until 1.0 s into it (to
-    the side and up); for 0.6 s at the start of a later phrase after more than 0.4 s of pause (to
-    the side and down); and in joint silence, for 1 s out of every 3 to 5.
+    At the partner, except: from 0.1 s before a turn until 1.0 s into it (to the side and up); for
+    0.6 s at the start of a later phrase after more than 0.4 s of pause (to the side and down),
+    both no longer than the phrase; and in joint silence, for 1 s out of every 3 to 5.
 
     Args:
         own: utterances in order.
@@ -45,12 +46,13 @@ def plan_gaze(
     gaze = np.zeros((len(silence), 2))
     previous_end_s, begins_turn = -10.0, True
     for utterance in own:
-        start, length_s = utterance.start_s, utterance.end_s - utterance.start_s
+        start, end = utterance.start_s, utterance.end_s
+        first = max(int((start - _LEAD_S) * _FPS), 0)
         if utterance.kind == 'phrase':
-            if begins_turn and length_s > 1.6:
-                gaze[int((start - 0.3) * _FPS) : int((start + 1.0) * _FPS)] = _AWAY_RAD
-            elif not begins_turn and start - previous_end_s > 0.4 and length_s > 1.2:
-                gaze[int((start - 0.1) * _FPS) : int((start + 0.5) * _FPS)] = _ASIDE_RAD
+            if begins_turn:
+                gaze[first : int(min(start + 1.0, end) * _FPS)] = _AWAY_RAD
+            elif start - previous_end_s > 0.4:
+                gaze[first : int(min(start + 0.5, end) * _FPS)] = _ASIDE_RAD
             begins_turn, previous_end_s = utterance.ends_turn, utterance.end_s
     frame = 0
     while frame < len(silence):
@@ -65,15 +67,16 @@ def plan_gaze(
 
 def lead_head(gaze: np.ndarray, lively: np.ndarray) -> np.ndarray:
     """
-    Return the part of a gaze that the head takes, `[F, 3]` rad, 0.1 s late and slowly.
+    Return the part of a gaze that the head takes, `[F, 3]` rad: it follows within 0.5 s.
 
     Args:
         gaze: `[F, 2]` rad.
         lively: `[F]`, how much anybody speaks, 0 to 1: in joint silence only the eyes move.
     """
-    window = np.hanning(25)[1:-1]
+    window = np.hanning(15)[1:-1]
     smooth = np.stack([np.convolve(axis, window / window.sum(), 'same') for axis in gaze.T], 1)
-    smooth = np.pad(smooth, ((3, 0), (0, 0)))[: len(gaze)] * _HEAD_SHARE * lively[:, None]
+    late = len(window) // 2  # it begins when the eyes do
+    smooth = np.pad(smooth, ((late, 0), (0, 0)))[: len(gaze)] * _HEAD_SHARE * lively[:, None]
     return np.stack([smooth[:, 1], smooth[:, 0], np.zeros(len(gaze))], 1)
 
 

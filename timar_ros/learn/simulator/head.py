@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 import scipy.signal
 
-from timar_ros.learn.simulator.prosody import Prosody
+from timar_ros.learn.simulator.prosody import Prosody, rise_and_fall
 from timar_ros.learn.simulator.style import settle
 
 _FPS = 25
@@ -29,9 +29,10 @@ _PACE = (0.5, 0.8, 1.2)
 # yet: a model that is taught so waits, and moves in pauses in case of a word.
 _LATE_S = 0.16
 # Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
-# first-order; pauses are waited through.
+# first-order; pauses pass, for it comes back slowly, from wherever it is: what happened seconds
+# ago need not be remembered.
 ATTEND_DEG = np.array([-2.0, 4.0, 0.0])  # rather turned than raised: no nod begins like that
-_RISE_S, _PAUSE_S, _FALL_S = 0.1, 1.0, 2.5
+_RISE_S, _PAUSE_S, _FALL_S = 0.1, 0.3, 4.0
 # Movement, unlike posture, dies down soon after a voice: held and falling, s.
 LIVELY_S = (0.04, 0.15)
 _SPEAKS = 0.35
@@ -39,8 +40,10 @@ _SPEAKS = 0.35
 # degrees at full energy, and the time of each of two first-order lags, s.
 SWAY_DEG = np.array([-1.3, 5.1, 3.1])
 _SWAY_LAG_S = 0.05
-# What the user's voice does to the head comes when it was heard.
-_HEARD_S = 0.4
+# `follow` looks 0.55 s ahead: of its own voice a head knows 0.1 s (`prosody.KNOWN_S`), of the
+# other's nothing that is not over.
+_SPOKEN_S, _HEARD_S = 0.44, 0.6
+ACCENT_S = 0.28  # from a stressed moment to the middle of its beat, which begins with it
 _MIMICRY_S = 0.6
 _MIMICRY_GAIN = 0.4
 
@@ -70,7 +73,8 @@ def follow(heard: Prosody) -> np.ndarray:
 
     Formula: pitch = short(energy) - long(energy), short a Hann window of 0.9 s around +0.1 s, long
     of 2.6 s around -1.0 s; yaw = energy around -0.15 s less that around -1.1 s, each over 0.9 s;
-    roll = melody over 0.8 s less over 2.6 s. Nothing later than 0.55 s counts.
+    roll = melody over 0.8 s less over 2.6 s; each x becomes 1.5 tanh(x / 1.5), for heads do not
+    swing far when a voice goes on after a pause. Nothing later than 0.55 s counts.
 
     Source: signs and sizes are ours; what is known is that heads move with loudness and pitch
         (Hadar et al. 1983; Munhall et al. 2004), at 0.2-1.1 Hz above all.
@@ -81,7 +85,7 @@ def follow(heard: Prosody) -> np.ndarray:
     pitch = _weigh(heard.energy, _kernel(0.1, 0.9, reach) - long)
     yaw = _weigh(heard.energy, _kernel(-0.15, 0.9, reach) - _kernel(-1.1, 0.9, reach))
     roll = _weigh(melody, _kernel(0.0, 0.8, reach) - long)
-    return np.stack([pitch / 0.21, yaw / 0.3, roll / 0.09], 1)
+    return 1.5 * np.tanh(np.stack([pitch / 0.21, yaw / 0.3, roll / 0.09], 1) / 1.5)
 
 
 def attend_to(other: Prosody, hold_s: float = _PAUSE_S, fall_s: float = _FALL_S) -> np.ndarray:
@@ -94,14 +98,7 @@ def attend_to(other: Prosody, hold_s: float = _PAUSE_S, fall_s: float = _FALL_S)
     Source: heads turn to who begins to speak within 0.2 to 0.4 s (Kendon 1967; latency of
         orienting head movements: Goldring et al. 1996).
     """
-    speaks = _later(other.energy > _SPEAKS, _LATE_S)
-    attends, level, since_s = np.zeros(len(speaks)), 0.0, np.inf
-    for frame, is_heard in enumerate(speaks):
-        since_s = 0.0 if is_heard else since_s + 1 / _FPS
-        target = float(since_s <= hold_s)
-        level += (target - level) * (1 - np.exp(-1 / (_FPS * (_RISE_S if target else fall_s))))
-        attends[frame] = level
-    return attends
+    return rise_and_fall(_later(other.energy > _SPEAKS, _LATE_S), _RISE_S, hold_s, fall_s)
 
 
 def sway_with(other: Prosody) -> np.ndarray:
@@ -180,9 +177,10 @@ def converse_with_head(
     Move a head through a conversation, nods and gaze apart.
 
     Formula: width · by_activity(width) · deviation · (√0.7 followed + √0.3 path), followed =
-    own voice's `follow` while speaking, the other's (yaw mirrored, 0.4 s later) while listening;
-    a beat of up to 0.9° down at each accent of its own; 0.4 of the other's head 0.6 s ago, in
-    0.2-1.1 Hz, while it does not speak; breathing at 0.25 Hz, 0.12°; drift below 0.05 Hz, 0.8°.
+    own voice's `follow` (0.44 s later) while speaking, the other's (yaw mirrored, 0.6 s later)
+    while listening; a beat of up to 0.9° down after each accent of its own; 0.4 of the other's
+    head 0.6 s ago, in 0.2-1.1 Hz, while it does not speak; breathing at 0.25 Hz, 0.12°; drift
+    below 0.05 Hz, 0.8°.
 
     Args:
         own: what is heard of its voice.
@@ -206,13 +204,14 @@ def converse_with_head(
     grid = np.arange(len(path))
     walked = np.stack([np.interp(position, grid, column) for column in path.T], 1)
     speaking = own.activity[:, None]
-    followed = follow(own) * np.sqrt(speaking)
+    followed = _later(follow(own), _SPOKEN_S) * np.sqrt(speaking)
     echoed = _later(follow(other), _HEARD_S)
     followed = followed + echoed * [1, -1, -1] * (1 - speaking)
     size = by_activity(_WIDTH, own.activity, attends)[:, None] * np.deg2rad(_DEVIATION_DEG)
     head = size * (np.sqrt(_FOLLOWED) * followed + np.sqrt(1 - _FOLLOWED) * walked)
     for frame, strength in find_accents(own):
-        head[:, 0] += np.deg2rad(0.9) * strength * pulse(n_frames, frame + 1, 0.6)
+        beat = pulse(n_frames, frame + ACCENT_S * _FPS, 0.6)
+        head[:, 0] += np.deg2rad(0.9) * strength * beat
     if seen is not None:
         band = scipy.signal.butter(1, (0.2, 1.1), 'bandpass', fs=_FPS, output='sos')
         # the filter is late above its middle only, 0.47 Hz

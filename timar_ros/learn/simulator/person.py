@@ -9,6 +9,7 @@ import numpy as np
 from timar_ros.learn.simulator.dialogue import PARTIES, Dialogue, Utterance
 from timar_ros.learn.simulator.gaze import lead_head, plan_blinks, plan_gaze, turn_eyes
 from timar_ros.learn.simulator.head import (
+    ACCENT_S,
     ATTEND_DEG,
     LIVELY_S,
     SWAY_DEG,
@@ -30,6 +31,8 @@ _FPS = 25
 _MOUTH_GAIN = 1.25
 # Share of the interest in the other that is gone while one speaks: who interrupts is noticed.
 _ABSORBED = 0.25
+# A conversation finds a robot's head in the middle; it goes where it wants to be in so long, s.
+_WAKING_S = 1.5
 _NECK = ('neck_x', 'neck_y', 'neck_z')
 
 
@@ -133,13 +136,14 @@ def perform(
     sways = sway_with(other_prosody) * open_to_other * (1 - 0.7 * busy)
     neck += persona.amplitude * np.deg2rad(SWAY_DEG) * sways[:, None]
     neck[:, 2] += persona.tilt_rad * listening
+    neck *= _waking(n_frames)[:, None]
 
     spoken = move_mouth(utterances, voices[party], mouth)
     for column, name in enumerate(MOUTH_NAMES):
         channels[name] += spoken[:, column]
     brow, smile = np.zeros(n_frames), np.full(n_frames, persona.smile)
     for frame, strength in find_accents(own_prosody):
-        brow += 0.25 * strength * pulse(n_frames, frame, 0.6)
+        brow += 0.25 * strength * pulse(n_frames, frame + ACCENT_S * _FPS, 0.6)
     for event_s, kind in dialogue.events[party]:
         if kind == 'question':
             brow += 0.5 * pulse(n_frames, (event_s + 0.7) * _FPS, 0.9)
@@ -150,7 +154,7 @@ def perform(
         if utterance.kind == 'laugh':
             middle_s = (utterance.start_s + utterance.end_s) / 2
             length_s = utterance.end_s - utterance.start_s + 0.8
-            smile += 0.6 * pulse(n_frames, middle_s * _FPS, length_s)
+            smile += 0.6 * pulse(n_frames, (middle_s + 0.4) * _FPS, length_s)
     for action, value in (
         ('browInnerUp', 0.8 * persona.brow * brow), ('browOuterUp', persona.brow * brow),
         ('mouthSmile', smile), ('cheekSquint', 0.6 * np.maximum(smile - persona.smile, 0)),
@@ -180,6 +184,12 @@ def _channel_names() -> list[str]:
                'noseSneer', 'mouthFrown', 'mouthDimple')  # fmt: skip
     sided = [channel for action in actions for channel in both_sides(action)]
     return [*MOUTH_NAMES, 'browInnerUp', *sided]
+
+
+def _waking(n_frames: int) -> np.ndarray:
+    """Return the share `[F]` of its motion that a head has: a smooth step from 0 to 1."""
+    share = np.clip(np.arange(n_frames) / (_WAKING_S * _FPS), 0, 1)
+    return share**2 * (3 - 2 * share)
 
 
 def _lasts(is_so: np.ndarray, for_s: float) -> np.ndarray:
