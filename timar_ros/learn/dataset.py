@@ -101,6 +101,7 @@ class Windows(torch.utils.data.Dataset):
         n_cached = cache_bytes // (2 * 4 * longest)  # two voices in float32
         self._voices = functools.lru_cache(n_cached)(self._read_voices)
         self._quick_neck = functools.cache(self._find_quick_neck)
+        self._activity = functools.cache(self._find_activity)
         finders = {
             'idle': self._is_idle,
             'ends': self._falls_silent,
@@ -187,16 +188,16 @@ class Windows(torch.utils.data.Dataset):
             'channel_mask': torch.from_numpy(clip.is_valid.copy()),
         }
 
-    def _somebody_speaks(self, clip_index: int) -> np.ndarray:
-        config = self._config
-        speaks = np.zeros(self.clips[clip_index].n_frames, bool)
-        for voice in self._voices(clip_index):
-            speaks |= voice_activity(voice, config.sample_rate_hz, config.fps)[: len(speaks)]
-        return speaks
+    def _find_activity(self, clip_index: int) -> np.ndarray:
+        """Say at which frames of a clip the user and the agent speak, bool `[2, F]`."""
+        config, n_frames = self._config, self.clips[clip_index].n_frames
+        voices = self._voices(clip_index)
+        rate_hz, fps = config.sample_rate_hz, config.fps
+        return np.stack([voice_activity(voice, rate_hz, fps)[:n_frames] for voice in voices])
 
     def _is_idle(self, clip_index: int) -> np.ndarray:
         """Say of each frame of a clip, `[F]`, whether it is half a second from any speech."""
-        speaks = self._somebody_speaks(clip_index)
+        speaks = self._activity(clip_index).any(0)
         return ~scipy.ndimage.binary_dilation(speaks, iterations=self._config.fps // 2)
 
     def _falls_silent(self, clip_index: int) -> np.ndarray:
@@ -206,7 +207,7 @@ class Windows(torch.utils.data.Dataset):
         The moments around it are those at which a head knows that nobody spoke on, and plans what
         it would do after a cue; from a silence's first frame on they would be one in eight.
         """
-        speaks, second = self._somebody_speaks(clip_index), self._config.fps
+        speaks, second = self._activity(clip_index).any(0), self._config.fps
         is_old = np.zeros(len(speaks), bool)
         for frame in np.flatnonzero(np.diff(speaks.astype(np.int8), prepend=0) < 0):
             silence = speaks[frame : frame + 2 * second]
@@ -216,10 +217,8 @@ class Windows(torch.utils.data.Dataset):
 
     def _user_changes(self, clip_index: int) -> np.ndarray:
         """Say of each frame of a clip, `[F]`: 1 = the user begins, -1 = stops for 0.5 s."""
-        config, n_frames = self._config, self.clips[clip_index].n_frames
-        user_speech, _ = self._voices(clip_index)
-        speaks = voice_activity(user_speech, config.sample_rate_hz, config.fps)[:n_frames]
-        reach = config.fps // 4  # a clip's edges are no change
+        speaks, _ = self._activity(clip_index)
+        reach = self._config.fps // 4  # a clip's edges are no change
         speaks = scipy.ndimage.binary_closing(np.pad(speaks, reach, 'edge'), iterations=reach)
         speaks = speaks[reach:-reach].astype(np.int8)
         return np.diff(speaks, prepend=speaks[:1])
