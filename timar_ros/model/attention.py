@@ -212,12 +212,11 @@ class Attention(nn.Module):
         own = torch.eye(N, dtype=keys.dtype, device=keys.device)[:, None]
         own = own.expand(B, H, N, n_queries, N)
         queries = torch.cat([queries * K**-0.5, own], dim=-1).flatten(2, 3)
-        scores = queries @ torch.cat([keys, of_key], dim=-1).transpose(-1, -2)
-        if near is not None:
-            scores = scores + near.to(scores.dtype)
-        with torch.autocast(scores.device.type, enabled=False):  # it would copy to float32
-            weights = scores.softmax(-1)
-        return (weights @ values).unflatten(2, (N, -1))
+        keys = torch.cat([keys, of_key], dim=-1)
+        # The fused kernel wants values as wide as keys, and a mask without gradient.
+        values, near = F.pad(values, (0, N)), None if near is None else near.to(keys.dtype)[None]
+        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=near, scale=1.0)
+        return out[..., :K].unflatten(2, (N, -1))
 
     def _attend_masked(self, queries, keys, values, may_attend, near) -> torch.Tensor:
         """Attend with queries `[B, H, N, l, K]` of N turns to keys `[B, H, N·L, K]`."""
