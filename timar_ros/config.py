@@ -62,7 +62,7 @@ class TimarConfig:
         variance_bound: largest logit of the variance, either way, that motion is drawn with:
             beyond 1 rare frames fly off (ours; 0 = none, as published).
         persistence: for so many frames after the last shown one, motion is drawn as the change
-            from where it was going; 0 = drawn anew, as published (model/persistence.py).
+            from there; 0 = drawn anew, as published (model/persistence.py).
         style: the model takes emotion and attitude (`Turn.style`).
         personas: names of the manners of moving that it learned (`Turn.persona` counts from 1).
         history: what the agent's own past looks like to the model: 'masked' (as published) or

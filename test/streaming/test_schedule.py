@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from timar_ros.config import PRESETS, TimingConfig
-from timar_ros.stream.schedule import MAX_OPEN_TURNS, Schedule
+from timar_ros.stream.schedule import Schedule
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -68,16 +68,28 @@ def test_samples_stamped_at_the_moment_itself_count():
     assert schedule.samples_until(S - 1) == 16000
 
 
-@pytest.mark.parametrize('moment_ms', range(0, 3000, 37))
-def test_at_most_three_turns_are_open_at_any_moment(moment_ms):
-    schedule = make_schedule(hearing_delay_ms=1000)
-    moment = 100 * S + moment_ms * MS
+@pytest.mark.parametrize('replan_hz', [0.0, 3.0, 5.0, 10.0])
+@pytest.mark.parametrize('hearing_delay_ms', [0, 80, 200, 333, 830])
+@pytest.mark.parametrize('fps', [25, 30])
+def test_as_many_turns_as_are_open_at_the_worst_moment_fit(replan_hz, hearing_delay_ms, fps):
+    config = dataclasses.replace(PRESETS['mini'], fps=fps, sample_rate_hz=480 * fps)
+    timing = TimingConfig(
+        replan_hz=replan_hz, hearing_delay_ms=hearing_delay_ms, agent_lead_ms=3000
+    )
+    schedule = Schedule(config, timing)
+    moment, most = schedule.next_moment(100 * S), 0
+    while moment < 160 * S:
+        last = schedule.last_open_turn(moment)
+        open_turns = [k for k in range(last - 5, last + 1) if not schedule.is_over(k, moment)]
+        most = max(most, len(open_turns))
+        moment = schedule.next_moment(moment + 1)
 
-    turn = schedule.turn_of(moment)
-    open_turns = [k for k in range(turn - 5, turn + 2) if not schedule.is_over(k, moment)]
+    assert schedule.open_turns == most <= 3
 
-    assert len(open_turns) <= MAX_OPEN_TURNS
-    assert schedule.last_open_turn(moment) == (turn if moment_ms % 1000 == 0 else turn + 1)
+
+def test_with_the_usual_delays_two_turns_are_open_and_the_others_are_memory():
+    assert make_schedule(hearing_delay_ms=80).open_turns == 2
+    assert make_schedule(timing='reactive').open_turns == 1
 
 
 @pytest.mark.parametrize('replan_hz', [0.0, 1.0, 5.0, 12.5])

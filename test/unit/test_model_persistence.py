@@ -53,19 +53,18 @@ def test_what_is_not_shown_is_not_read():
 
 
 def test_nothing_is_foretold_without_a_shown_frame_or_too_long_after_one():
-    table = torch.rand(3, 2, _M)
-    pose, velocity = torch.rand(2, 1, 1, 4, _M)
+    table = torch.rand(2, 2, _M)
+    pose = torch.rand(1, 1, 4, _M)
     lag = torch.tensor([[[0, 1, 2, 3]]])
 
-    expected, spread = foretell(table, pose, velocity, lag)
+    expected, spread = foretell(table, pose, lag)
 
     for frame in (0, 3):
         assert not expected[0, 0, frame].any()
         assert (spread[0, 0, frame] == 1).all()
     for frame in (1, 2):
-        by_pose, by_velocity, left = table[:, frame - 1]
-        wanted = by_pose * pose[0, 0, frame] + by_velocity * velocity[0, 0, frame]
-        torch.testing.assert_close(expected[0, 0, frame], wanted)
+        hold, left = table[:, frame - 1]
+        torch.testing.assert_close(expected[0, 0, frame], hold * pose[0, 0, frame])
         torch.testing.assert_close(spread[0, 0, frame], left)
 
 
@@ -77,80 +76,49 @@ def _autoregressive(n_frames, coefficient, seed):
     return x
 
 
-def _fade(n_lags):
-    return 0.5 * (1 + np.cos(np.pi * np.arange(n_lags) / n_lags))
+def test_a_pose_is_held_for_two_thirds_of_the_lags_and_then_less_and_less():
+    table = fit_persistence([(_autoregressive(100, 0.9, 0), np.array([True]))], 12)[0, :, 0]
+
+    np.testing.assert_array_equal(table[:8], 1.0)
+    np.testing.assert_allclose(table[8:], [0.905, 0.655, 0.345, 0.095], atol=1e-3)
 
 
-def test_the_fit_of_an_autoregressive_process_is_its_formula():
+def test_the_spread_of_an_autoregressive_process_is_its_formula():
     motions = [(_autoregressive(20000, 0.9, seed), np.array([True])) for seed in range(2)]
 
-    table = fit_persistence(motions, 3)[:, :, 0]
+    for late, noise in ((0, 0.0), (4, 0.3)):
+        hold, spread = fit_persistence(motions, 3, noise, late)[:, :, 0]
 
-    power = 0.9 ** np.arange(1, 4)
-    a = _fade(3) * power
-    np.testing.assert_allclose(table[0], a, atol=0.02)
-    np.testing.assert_allclose(table[1], 0.0, atol=0.02)
-    # of x(t+n) - a x(t), where x has variance 1 and correlation `power`
-    np.testing.assert_allclose(table[2], np.sqrt(1 + a**2 - 2 * a * power), atol=0.02)
-
-
-def test_a_pose_that_is_shown_late_foretells_less():
-    motions = [(_autoregressive(20000, 0.9, seed), np.array([True])) for seed in range(2)]
-
-    table = fit_persistence(motions, 3, late=4)[:, :, 0]
-
-    np.testing.assert_allclose(table[0], _fade(3) * 0.9 ** np.arange(5, 8), atol=0.03)
+        # of x(t+n) - h (x(t) + noise), where x has variance 1 and correlation `power`
+        power = 0.9 ** (late + np.arange(1, 4))
+        expected = 1 + hold**2 - 2 * hold * power + (hold * noise) ** 2
+        np.testing.assert_allclose(spread, np.sqrt(expected), rtol=0.03)
 
 
-def test_a_swing_is_foretold_by_pose_and_velocity_together():
-    angle = np.arange(5000) * 0.1
-    x = np.sin(angle)[:, None] * np.sqrt(2)
+def test_a_head_that_never_moves_is_held_with_the_smallest_spread():
+    table = fit_persistence([(np.full((50, 1), 0.7), np.array([True]))], 2)[:, 0, 0]
 
-    by_pose, by_velocity, spread = fit_persistence([(x, np.array([True]))], 4)[:, :, 0]
-
-    # x(t+n) = a x(t) + b (x(t) - x(t-1)), from the identity of sines
-    lag = np.arange(1, 5) * 0.1
-    b = np.sin(lag) / np.sin(0.1)
-    a = np.cos(lag) + b * (np.cos(0.1) - 1)
-    np.testing.assert_allclose(by_velocity, _fade(4) * b, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(by_pose, _fade(4) * a, rtol=1e-3)
-    # What is foretold is exact; the rest is what has faded of a swing of variance 1.
-    np.testing.assert_allclose(spread, np.maximum(1 - _fade(4), 0.05), rtol=1e-3)
-
-
-def test_noise_on_what_is_shown_counts_as_in_a_fit_of_noisy_inputs():
-    x = _autoregressive(40000, 0.95, 3)
-    rng = np.random.default_rng(4)
-    now, before, later = x[1:-1, 0], x[:-2, 0], x[2:, 0]
-    noisy = [series + 0.3 * rng.normal(size=len(series)) for series in (now, before)]
-    inputs = np.stack([noisy[0], noisy[0] - noisy[1]], 1)
-    expected, left, *_ = np.linalg.lstsq(inputs, later, rcond=None)
-
-    table = fit_persistence([(x, np.array([True]))], 1, noise=0.3)[:, 0, 0]
-
-    np.testing.assert_allclose(table[:2], expected, atol=0.02)
-    np.testing.assert_allclose(table[2], np.sqrt(left[0] / len(later)), atol=0.01)
+    np.testing.assert_allclose(table, [1.0, 0.05])
 
 
 def test_channels_and_clips_without_data_foretell_nothing():
     x = np.repeat(_autoregressive(4000, 0.9, 5), 2, axis=1)
     short = np.ones((2, 2)), np.array([True, True])
 
-    table = fit_persistence([(x, np.array([True, False])), short], 2)
+    table = fit_persistence([(x, np.array([True, False])), short], 2, late=1)
 
-    np.testing.assert_allclose(table[0, :, 0], [0.9, 0.5 * 0.81], atol=0.05)
-    np.testing.assert_array_equal(table[:, :, 1], [[0, 0], [0, 0], [1, 1]])
+    assert table[0, 0, 0] == 1.0
+    np.testing.assert_array_equal(table[:, :, 1], [[0, 0], [1, 1]])
 
 
 def test_the_loss_is_that_of_what_is_not_foretold(make_model, make_turns):
     model = make_model(cache='banded')
     plain = make_model(cache='banded')
-    plain.motion_persistence[:2] = 0.0
-    plain.motion_persistence[2] = 1.0
+    plain.motion_persistence[0], plain.motion_persistence[1] = 0.0, 1.0
     turns = stack_turns(make_turns(model.config, 3, batch=2, is_partial=True))
     motion = model.normalise(turns.agent_motion)
-    pose, velocity, lag = last_shown(motion, turns.is_shown)
-    expected, spread = foretell(model.motion_persistence, pose, velocity, lag)
+    pose, _, lag = last_shown(motion, turns.is_shown)
+    expected, spread = foretell(model.motion_persistence, pose, lag)
     rest = torch.where(turns.is_shown[..., None], motion, (motion - expected) / spread)
     same_tokens = dataclasses.replace(turns, agent_motion=plain.denormalise(rest))
 
@@ -162,8 +130,7 @@ def test_the_loss_is_that_of_what_is_not_foretold(make_model, make_turns):
 
 def test_a_draft_goes_on_from_what_is_shown_however_wild_the_head(make_model, make_turns):
     model = make_model(cache='banded')
-    model.motion_persistence[0], model.motion_persistence[1] = 1.0, 0.0
-    model.motion_persistence[2] = 0.01
+    model.motion_persistence[0], model.motion_persistence[1] = 1.0, 0.01
     turns = stack_turns(make_turns(model.config, 2))
     T = model.config.frames_per_turn
     is_shown = torch.zeros(1, 2, T, dtype=torch.bool)

@@ -305,7 +305,7 @@ def measure_persistence(
     late: int = 0,
 ) -> np.ndarray:
     """
-    Measure over all agents how far the neck that is shown foretells the neck that follows.
+    Measure over all agents how far the neck gets from where it is shown.
 
     The face has no persistence: lips follow the voice, whatever they did before.
 
@@ -318,7 +318,7 @@ def measure_persistence(
         late: by how many frames training shows the neck late.
 
     Returns:
-        float32 `[3, n_lags, M]`, see `model.persistence.fit_persistence`.
+        float32 `[2, n_lags, M]`, see `model.persistence.fit_persistence`.
     """
     mean, deviation = statistics
     is_neck = np.zeros(len(space.names), bool)

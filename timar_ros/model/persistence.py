@@ -1,14 +1,14 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Motion as the change from where it was going: what makes a new draft go on from what is shown.
+Motion as the change from where it is: what makes a new draft go on from what is shown.
 
-Knows how far pose and velocity of the last shown frame foretell the frames after it. The head
-then draws only what they do not foretell, which is little at first and all of it in the end, so
-that a draft cannot leave what is shown with a jump, however badly the weights are trained.
+Knows how far motion gets from the last shown frame in the frames after it. The head then draws
+only the way from there, so that a draft cannot leave what is shown with a jump, however badly the
+weights are trained, and a head that rests stays where it is if nothing is drawn at all.
 
     frame     ... shown shown | lag 1    lag 2    ...      persistence
-    motion                      a·pose + b·velocity + spread·drawn     drawn
+    motion                      hold·pose + spread·drawn   drawn
 """
 
 import numpy as np
@@ -53,32 +53,28 @@ def last_shown(
 
 
 def no_persistence(n_lags: int, n_channels: int) -> torch.Tensor:
-    """Return the table `[3, n_lags, M]` that foretells nothing."""
-    table = torch.zeros(3, n_lags, n_channels)
-    table[2] = 1.0
-    return table
+    """Return the table `[2, n_lags, M]` that foretells nothing."""
+    return torch.stack([torch.zeros(n_lags, n_channels), torch.ones(n_lags, n_channels)])
 
 
 def foretell(
-    table: torch.Tensor, pose: torch.Tensor, velocity: torch.Tensor, lag: torch.Tensor
+    table: torch.Tensor, pose: torch.Tensor, lag: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Say where motion is going and how far it may be from there.
+    Say where motion is expected and how far it may be from there.
 
     Args:
-        table: `[3, lags, M]` from `fit_persistence`.
+        table: `[2, lags, M]` from `fit_persistence`.
         pose: of the last shown frame, `[B, N, T, M]`, from `last_shown`.
-        velocity: as `pose`.
         lag: int64 `[B, N, T]`, how many frames ago it was.
 
     Returns:
         expected motion and spread, `[B, N, T, M]` each; 0 and 1 where nothing is foretold.
     """
-    M = pose.shape[-1]
-    nothing = no_persistence(1, M).to(table)
-    padded = torch.cat([nothing, table, nothing], dim=1)  # [3, lags + 2, M]
-    by_pose, by_velocity, spread = padded[:, lag.clamp(max=table.shape[1] + 1)]
-    return by_pose * pose + by_velocity * velocity, spread
+    nothing = no_persistence(1, pose.shape[-1]).to(table)
+    padded = torch.cat([nothing, table, nothing], dim=1)  # [2, lags + 2, M]
+    hold, spread = padded[:, lag.clamp(max=table.shape[1] + 1)]
+    return hold * pose, spread
 
 
 class Persistence(nn.Module):
@@ -109,10 +105,12 @@ def fit_persistence(
     motions: list[tuple[np.ndarray, np.ndarray]], n_lags: int, noise: float = 0.0, late: int = 0
 ) -> np.ndarray:
     """
-    Measure how far a frame's pose and velocity foretell the frames after it, less and less.
+    Measure how far motion gets from a frame's pose in the frames after it.
 
-    What is foretold fades out over the lags: drawn motion that hung on its own past for longer
-    would drift, since what is shown becomes the past of the next draft.
+    It is expected to stay, for two thirds of the lags, and then less and less: drawn motion that
+    hung on its own past for longer would drift. Not what foretells it best: least squares takes
+    three quarters of the pose and twice the velocity where what is shown is late at times, and
+    what an imprecise head then fails to add draws one that rests to the middle at every plan.
 
     Args:
         motions: for each clip its motion `[F, M]` in deviations of each channel, mean removed,
@@ -122,42 +120,23 @@ def fit_persistence(
         late: by how many frames what is shown lags behind what is drawn.
 
     Returns:
-        float32 `[3, n_lags, M]`: fade · (a, b) of least squares x(t + late + lag) = a x(t) + b
-        (x(t) - x(t-1)), each channel alone, with fade = (1 + cos(π (lag - 1) / n_lags)) / 2; and
-        the deviation of what is left, at least 0.05. A channel that no clip holds is not foretold:
-        0, 0, 1.
+        float32 `[2, n_lags, M]`: hold, 1 and then half a cosine towards 0; and the root mean
+        square of x(t + late + lag) - hold · (x(t) + noise), at least 0.05. A channel that no clip
+        holds is not foretold: 0, 1.
     """
     M = motions[0][0].shape[1]
-    table = np.zeros((3, n_lags, M))
-    table[2] = 1.0
-    # Noise on a frame is in its pose and in its velocity, that of the frame before in the latter.
-    extra = noise**2 * np.array([[1.0, 1.0], [1.0, 2.0]])
+    table = no_persistence(n_lags, M).numpy()
+    n_held = 2 * n_lags // 3
     for lag in range(1, n_lags + 1):
-        moments, products, power, n = np.zeros((2, 2, M)), np.zeros((2, M)), np.zeros(M), 0
+        fading = max(lag - n_held, 0) / (n_lags - n_held + 1)
+        hold = 0.5 * (1 + np.cos(np.pi * fading))
+        power, n, ahead = np.zeros(M), np.zeros(M), late + lag
         for motion, is_valid in motions:
-            ahead = late + lag
-            if len(motion) < ahead + 2:
-                continue
-            x = np.where(is_valid, motion, 0.0).astype(np.float64)
-            now, later = x[1:-ahead], x[1 + ahead :]
-            inputs = np.stack([now, now - x[: -ahead - 1]])
-            moments += np.einsum('itm,jtm->ijm', inputs, inputs)
-            products += np.einsum('itm,tm->im', inputs, later)
-            power += (later**2).sum(0)
-            n = n + len(later) * is_valid
-        held = np.flatnonzero((power > 0) & (np.broadcast_to(n, M) > 2))
-        if not len(held):
-            continue
-        count = np.broadcast_to(n, M)[held]
-        left = (moments[:, :, held] / count + extra[:, :, None]).transpose(2, 0, 1)
-        left = left + 1e-9 * np.eye(2)
-        right = (products[:, held] / count).T
-        fade = 0.5 * (1 + np.cos(np.pi * (lag - 1) / n_lags))
-        weights = fade * np.linalg.solve(left, right[..., None])[..., 0]  # [held, 2]
-        explained = 2 * (weights * right).sum(1) - np.einsum(
-            'hi,hij,hj->h', weights, left, weights
-        )
-        rest = np.maximum(power[held] / count - explained, _SMALLEST_SPREAD**2)
-        table[:2, lag - 1, held] = weights.T
-        table[2, lag - 1, held] = np.sqrt(rest)
-    return table.astype(np.float32)
+            change = motion[ahead:] - hold * motion[:-ahead]
+            power += np.where(is_valid, (change.astype(np.float64) ** 2).sum(0), 0.0)
+            n += len(change) * is_valid
+        known = n > 0
+        left = power[known] / n[known] + (hold * noise) ** 2
+        table[0, lag - 1, known] = hold
+        table[1, lag - 1, known] = np.sqrt(np.maximum(left, _SMALLEST_SPREAD**2))
+    return table

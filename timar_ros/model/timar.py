@@ -287,9 +287,10 @@ class TIMAR(nn.Module):
         return total, {name: value.detach() for name, value in means.items()}
 
     def _foretell(self, turns: Turn) -> tuple[torch.Tensor, torch.Tensor]:
-        """Say where the agent's motion is going, in normalised units (`persistence.foretell`)."""
+        """Say where the agent's motion is expected, in normalised units (`foretell`)."""
         motion = self.normalise(turns.agent_motion).float()
-        return foretell(self.motion_persistence, *last_shown(motion, turns.is_shown))
+        pose, _, lag = last_shown(motion, turns.is_shown)
+        return foretell(self.motion_persistence, pose, lag)
 
     def band(self, n_turns: int) -> torch.Tensor | None:
         """Mask for windows longer than the model's; None where plain turn causality is enough."""

@@ -19,8 +19,6 @@ from timar_ros.config import TimarConfig, TimingConfig
 
 _SECOND_NS = 1_000_000_000
 _MS_NS = 1_000_000
-# Turns that can be open at once: the one just over, the present one and the next.
-MAX_OPEN_TURNS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +48,23 @@ class Schedule:
 
     @property
     def open_turns(self) -> int:
-        """How many turns are drafted together at most."""
-        return MAX_OPEN_TURNS if self.is_anticipating else 1
+        """
+        How many turns are drafted together at most; the rest of a window is memory.
+
+        Two with the usual delays: the present turn and the next, or at a turn's start the one
+        just over and the present one.
+        """
+        if not self.is_anticipating:
+            return 1
+        # Where moments fall in a turn, to the nanosecond, recurs after `fps` turns.
+        turns = range(2, 2 + self.config.fps)
+        return max(self._count_open(moment) for turn in turns for moment in self._moments(turn))
+
+    def _count_open(self, moment_ns: int) -> int:
+        last = first = self.last_open_turn(moment_ns)
+        while not self.is_over(first - 1, moment_ns):
+            first -= 1
+        return last - first + 1
 
     def frame_ns(self, frame: int) -> int:
         """Return when a frame (counted from zero) is lived."""
