@@ -10,6 +10,7 @@ from scipy.io import wavfile
 import torch
 
 from timar_ros.config import SamplingConfig, TimingConfig
+from timar_ros.learn.behaviour import head_speed
 from timar_ros.learn.offline import answer_recording
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.turn import Turn
@@ -68,6 +69,18 @@ def test_lips_stay_in_time_in_every_style(model, answer):
         lips = lip_sync(jaw, voice, rate_hz, 25)
         assert -0.04 <= lips.lag_s <= 0.06, style
         assert lips.correlation > 0.6, style
+
+
+def test_while_nobody_speaks_the_head_is_nearly_still_and_does_not_wander_off(model):
+    nobody = np.zeros(20 * 16000, np.float32), 16000
+
+    motion = answer_recording(
+        Conversation(model, TimingConfig(), seed=0), {'user': nobody, 'agent': nobody}
+    )
+
+    neck = motion[:, model.space.neck]
+    assert 0.1 < np.sqrt((head_speed(neck) ** 2).mean()) < 4.0
+    assert np.abs(np.rad2deg(neck)).max() < 5.0
 
 
 def test_the_first_frames_drawn_go_on_from_the_posture_that_is_shown(model):
