@@ -34,6 +34,8 @@ CHUNK_S = 0.02
 # A whole number of turns since 1970, as stamps of a system clock are.
 BEGIN_NS = 1_760_000_000 * SECOND_NS
 TIMING = TimingConfig()
+# Two turns of the window are open; of the two others one is remembered.
+_SAMPLING = SamplingConfig(temperature=0.0, context_turns=1)
 # The user's chunks arrive so long after their last sample.
 _TRAVEL_NS = 5_000_000
 _ANNOUNCE_NS = 100_000_000
@@ -41,7 +43,7 @@ _ANNOUNCE_NS = 100_000_000
 
 def tiny_model() -> TIMAR:
     """
-    Return weights that are quick, and whose memory reaches back one turn.
+    Return weights that are quick, and whose memory reaches back one turn (`_SAMPLING`).
 
     One layer that attends to one committed turn: what was heard two turns ago is forgotten, not
     merely faded, but for the loudness. Motion that is still wrong then is the machinery's fault.
@@ -73,7 +75,7 @@ def same_noise(seeds, first_turn, n_turns, *shape) -> torch.Tensor:
 
 def make_conversation(model: TIMAR) -> Conversation:
     """Begin a conversation whose motion does not depend on how many turns it has had."""
-    conversation = Conversation(model, TIMING, SamplingConfig(temperature=0.0))
+    conversation = Conversation(model, TIMING, _SAMPLING)
     conversation.engine._noise = same_noise
     return conversation
 

@@ -138,7 +138,7 @@ class Windows(torch.utils.data.Dataset):
         return self.cut(*self._place(start))
 
     def begin(self, index: int) -> dict[str, torch.Tensor]:
-        """Cut a window at the beginning of a clip, which one is a function of (seed, index)."""
+        """Cut a window as `cut` does, at the beginning of a clip; which is up to (seed, index)."""
         rng = np.random.default_rng((self._seed, index))
         clip, _ = self._place(int(rng.integers(self._n_starts[-1])))
         return self.cut(clip, 0)

@@ -19,8 +19,9 @@ import torch.nn.functional as F
 # No frame is foretold better than this, in deviations of its channel: what is drawn would
 # otherwise have to be as exact as the channel is smooth.
 _SMALLEST_SPREAD = 0.05
-# What is left of a pose after a frame: at 25 fps a head comes back within 4 s, as the teacher's
-# does. Held for good, small errors of what is drawn add up: 12 degrees in 20 s of silence.
+# What is left of a pose after a frame: at 25 fps a head comes back to its mean in 4 s (time
+# constant), as the teacher's does. Held for good, small errors of what is drawn add up: 12
+# degrees in 20 s of silence.
 _LEAK = 0.99
 
 

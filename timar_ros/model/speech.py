@@ -17,6 +17,19 @@ import torch.nn.functional as F
 from timar_ros.config import TimarConfig
 
 
+def _redo_in_float32(convolution: nn.Conv1d, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
+    """
+    Replace a grouped convolution's bfloat16 result on a CPU, for next to nothing of the encoder.
+
+    On processors with AMX it is wrong by as much as it is large (oneDNN of torch 2.13).
+    """
+    (x,) = inputs
+    if x.dtype != torch.bfloat16 or x.device.type != 'cpu':
+        return output
+    weight, bias = convolution.weight.float(), convolution.bias.float()
+    return convolution._conv_forward(x.float(), weight, bias).to(x.dtype)
+
+
 class Wav2Vec2Speech(nn.Module):
     """
     wav2vec 2.0 as TIMAR uses it: features interpolated to the frame rate before its transformer.
@@ -35,6 +48,7 @@ class Wav2Vec2Speech(nn.Module):
         self.n_frames = n_frames
         self.net = Wav2Vec2Model(Wav2Vec2Config(**config))
         self.net.eval().requires_grad_(False)
+        self.net.encoder.pos_conv_embed.conv.register_forward_hook(_redo_in_float32)
         # Group norm reaches over all of the turn; layer norm leaves the convolutions local.
         self.is_local = self.net.config.feat_extract_norm == 'layer'
         kernels, strides = self.net.config.conv_kernel, self.net.config.conv_stride

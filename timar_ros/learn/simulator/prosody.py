@@ -10,8 +10,8 @@ import soxr
 _RATE_HZ = 16000
 _FPS = 25
 # A robot knows its own voice at least so far beyond each frame of a plan (agent_lead less a plan's
-# age when it is replaced, 0.12 s). What hangs on more of it cannot be learned: a model that is
-# taught so moves in pauses in case of a word.
+# age when it is replaced, 0.12 s; on the grid of frames 0.08). What hangs on more of it cannot be
+# learned: a model that is taught so moves in pauses in case of a word.
 KNOWN_S = 0.08
 # Rise, hold and fall of a voice's activity, s: settled half a second after the last word.
 _ACTIVITY_S = (0.1, 0.2, 0.15)
