@@ -41,7 +41,7 @@ _SPEAKS = 0.35
 SWAY_DEG = np.array([-1.3, 5.1, 3.1])
 _SWAY_LAG_S = 0.05
 # `follow` looks 0.55 s ahead, with next to no weight on the last 0.1 s: of its own voice a head
-# knows 0.12 s (`prosody.KNOWN_S`), of the other's nothing that is not over.
+# knows 0.12 s (`prosody._KNOWN_S`), of the other's nothing that is not over.
 _SPOKEN_S, _HEARD_S = 0.44, 0.6
 ACCENT_S = 0.28  # from a stressed moment to the middle of its beat, which begins with it
 _MIMICRY_S = 0.6

@@ -12,7 +12,7 @@ _FPS = 25
 # A robot knows its own voice at least so far beyond each frame of a plan (agent_lead less a plan's
 # age when it is replaced, 0.12 s; on the grid of frames 0.08). What hangs on more of it cannot be
 # learned: a model that is taught so moves in pauses in case of a word.
-KNOWN_S = 0.08
+_KNOWN_S = 0.08
 # Rise, hold and fall of a voice's activity, s: settled half a second after the last word.
 _ACTIVITY_S = (0.1, 0.2, 0.15)
 _PITCH_RATE_HZ = 8000
@@ -105,7 +105,7 @@ def listen(samples: np.ndarray) -> Prosody:
     grid_s = (np.arange(len(level_db)) + 0.5) / 100
     energy = np.clip((np.interp(frames_s, grid_s, level_db) - (top - 35)) / 35, 0, 1.1)
     is_loud = (level_db > top - 30).astype(float)
-    speaks = np.interp(frames_s + KNOWN_S, grid_s, is_loud, right=0.0) > 0.5
+    speaks = np.interp(frames_s + _KNOWN_S, grid_s, is_loud, right=0.0) > 0.5
     activity = rise_and_fall(speaks, *_ACTIVITY_S)
     hz = find_pitch(samples)
     voiced = hz > 0
