@@ -18,7 +18,7 @@ import numpy as np
 
 from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn import baselines
-from timar_ros.learn.clips import read_motion
+from timar_ros.learn.clips import find_files, read_motion
 from timar_ros.learn.evaluate import answer
 from timar_ros.learn.figures import Answer
 from timar_ros.learn.recording import Recording, read_wavs
@@ -86,7 +86,7 @@ def find_cases(folder: pathlib.Path) -> tuple[list[Case], dict[str, str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder of conversations at {folder}')
     cases, left_out = [], {}
-    for agent_wav in sorted(folder.rglob('*.wav')):
+    for agent_wav in find_files(folder, '*.wav'):
         clip, _, party = agent_wav.stem.rpartition('_')
         if party not in _OTHERS:
             continue

@@ -19,6 +19,7 @@ whose motion is there is the agent once.
 
 import dataclasses
 import difflib
+import glob
 import pathlib
 import zipfile
 
@@ -187,6 +188,15 @@ def read_style(
     return style[np.minimum(rows.astype(int), len(style) - 1)].astype(np.float32), persona
 
 
+def find_files(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+    """Return a folder's files in order, subfolders and folders that are linked to included."""
+    # rglob passes by linked folders, which is how people put data sets together.
+    return [
+        folder / name
+        for name in sorted(glob.glob(f'**/{pattern}', root_dir=folder, recursive=True))
+    ]
+
+
 def open_clips(
     folder: pathlib.Path, space: MotionSpace, fps: float = 25.0
 ) -> tuple[list[Clip], dict[str, str]]:
@@ -194,7 +204,7 @@ def open_clips(
     Find the usable conversations of a folder; voices are read later, motion now.
 
     Args:
-        folder: files named as in the module's text, subfolders included.
+        folder: files named as in the module's text, subfolders included, linked ones too.
         space: the motion space to read into.
         fps: frames a second.
 
@@ -210,7 +220,7 @@ def open_clips(
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder of clips at {folder}')
     clips, refused = [], {}
-    for motion_path in sorted(folder.rglob('*.npz')):
+    for motion_path in find_files(folder, '*.npz'):
         stem, _, party = motion_path.stem.rpartition('_')
         if party not in _PARTIES:
             continue

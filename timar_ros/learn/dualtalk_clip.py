@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from timar_ros.config import SamplingConfig
-from timar_ros.learn.clips import read_motion, read_voice
+from timar_ros.learn.clips import find_files, read_motion, read_voice
 from timar_ros.learn.corruption import Corruption
 from timar_ros.learn.metrics import evaluate_clip
 from timar_ros.model.timar import TIMAR
@@ -96,7 +96,7 @@ def find_cases(folder: pathlib.Path) -> tuple[list[Case], dict[str, str]]:
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder of DualTalk at {folder}')
     cases, left_out = [], {}
-    for agent_wav in sorted(folder.rglob('*_speaker[12].wav')):
+    for agent_wav in find_files(folder, '*_speaker[12].wav'):
         clip, _, speaker = agent_wav.stem.rpartition('_')
         user_wav = agent_wav.with_name(f'{clip}_{_OTHER[speaker]}.wav')
         agent_npz, user_npz = (path.with_suffix('.npz') for path in (agent_wav, user_wav))

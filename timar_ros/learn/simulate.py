@@ -41,9 +41,9 @@ _FPS = 25
 _CLIP_S = 60.0
 _HELD_OUT_CLIPS = 12
 _HELD_OUT_PATH_S = 100.0  # the end of each recorded head is kept for held-out clips
-_P_RECORDED = 0.12  # of a clip's agent, and of its user, to be a real voice
+_P_RECORDED = 0.25  # of a clip's agent, and of its user, to be a real voice
 _P_SEEN = 0.6  # of the user being filmed
-_P_NEUTRAL = 0.5
+_P_NEUTRAL = 0.4
 _P_NOBODY = 0.4  # of the agent being nobody in particular
 
 

@@ -28,6 +28,9 @@ _TURNS = {
 _CUE_SPEECH_S = 0.7
 _CUE_PAUSE_S = (0.6, 1.05)
 _OTHER_PAUSE_S = (0.25, 0.7)
+# The last words of a turn, which are no cue. Real ones lie a few semitones below the rest (-2 to
+# -5 in the median of real conversations): a listener has to tell them from cues (-8).
+_LAST_ENDINGS = ('plain', 'final', 'low')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +113,7 @@ class RecordedSpeaker:
     Says the phrases of a recording in order, whatever the script has; its mouth is real.
 
     Phrases of 1 to 5 s, parted where the recording pauses. Without a mouth (`is_filmed` false)
-    the ends are bent as the script wants them.
+    cues and questions are bent as the script wants them; all else ends as it was spoken.
     """
 
     def __init__(self, recording: Recording, first: int, is_filmed: bool):
@@ -132,7 +135,8 @@ class RecordedSpeaker:
         start = start * _FPS // _RATE_HZ * _RATE_HZ // _FPS  # on the grid of the mouth
         samples = self._recording.samples[start:end]
         if not self._is_filmed:
-            return end_phrase(samples, line.ending), None
+            is_bent = line.ending in ('fall', 'rise')
+            return end_phrase(samples, line.ending) if is_bent else samples, None
         first = start * _FPS // _RATE_HZ
         n_frames = len(samples) * _FPS // _RATE_HZ + 1
         return samples, self._recording.mouth[first : first + n_frames]
@@ -170,7 +174,7 @@ class _Stage:
         for n, line in enumerate(lines):
             is_last = n == len(lines) - 1
             if is_last and line.ending == 'fall':
-                line = Line(line.text, 'plain')
+                line = Line(line.text, rng.choice(_LAST_ENDINGS))
             before = len(self.utterances), now_s
             end_s = self.place(party, line, now_s, ends_turn=is_last)
             if not np.isfinite(end_s):

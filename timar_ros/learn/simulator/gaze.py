@@ -34,8 +34,7 @@ def plan_gaze(
 
     Args:
         own: utterances in order.
-        silence: bool `[F]`, nobody has spoken for long: 1.3 s after its own voice, 6 s after the
-            other's, which it still attends to.
+        silence: bool `[F]`, nobody has spoken for 1.3 s.
         away: side, 1 = left.
         rng: draws the moments in silence.
 

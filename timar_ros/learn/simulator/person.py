@@ -122,13 +122,13 @@ def perform(
     )  # fmt: skip
     nod_pitch, busy = play_nods(nods, shapes[persona.nod_shape], n_frames)
     attends = attend_to(other_prosody)
-    rests = _lasts(np.maximum(own_prosody.activity, attends) < 0.3, 1.0)
+    lively = np.maximum(own_prosody.activity, attend_to(other_prosody, *LIVELY_S))
+    rests = _lasts(lively < 0.3, 1.0)
     gaze = plan_gaze(utterances, rests, persona.away, gaze_rng)
     head = converse_with_head(
         own_prosody, other_prosody, path, persona.pace, width * persona.amplitude, seen, head_rng
     )
     head[:, 0] *= 1 - 0.7 * busy
-    lively = np.maximum(own_prosody.activity, attend_to(other_prosody, *LIVELY_S))
     neck = head + posture + lead_head(gaze, lively)
     neck[:, 0] += nod_pitch
     open_to_other = 1 - _ABSORBED * own_prosody.activity

@@ -180,7 +180,8 @@ class Line:
     Attributes:
         text: to be spoken, with punctuation.
         ending: 'fall' (low pitch: a thought is complete, an answer is welcome), 'rise' (a
-            question), 'level' (to be continued) or 'plain'.
+            question), 'level' (to be continued), 'plain', or how the last words of a turn end:
+            'final' and 'low' (lower than what is to be continued, higher than 'fall').
     """
 
     text: str

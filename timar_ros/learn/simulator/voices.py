@@ -24,7 +24,9 @@ from timar_ros.learn.clips import read_voice
 
 _RATE_HZ = 16000
 # How the end of a phrase is played: the speed that it comes to.
-ENDINGS = {'fall': 0.68, 'rise': 1.4, 'level': 1.2, 'plain': 1.08}
+ENDINGS = {
+    'fall': 0.68, 'rise': 1.4, 'level': 1.2, 'plain': 1.08, 'final': 0.95, 'low': 0.85,
+}  # fmt: skip
 _LEVEL = 0.1  # rms of an utterance while it sounds, of full scale
 _PROGRAMS = {'flite': 'apt install flite', 'espeak-ng': 'apt install espeak-ng'}
 # Speaks what it reads, a JSON object a line, and answers each with a line. It runs under the
@@ -205,9 +207,9 @@ def end_phrase(samples: np.ndarray, ending: str) -> np.ndarray:
     Let the end of a phrase be heard in its pitch.
 
     Over the last 0.45 s the sound is played ever slower ('fall': 0.68 of the speed after 0.25 s,
-    so that pitch ends 7 semitones lower, 5 dB softer and longer, as at the end of a thought),
-    faster ('rise': 1.4), or a little faster ('level': 1.2, 'plain': 1.08, against the fall that
-    programs end everything with).
+    so that pitch ends 7 semitones lower, 5 dB softer and longer, as at the end of a thought; less
+    of all three: 'low' 0.85, 'final' 0.95), faster ('rise': 1.4), or a little faster ('level':
+    1.2, 'plain': 1.08, against the fall that programs end everything with).
 
     Args:
         samples: float `[n]` at 16 kHz.
@@ -230,8 +232,8 @@ def end_phrase(samples: np.ndarray, ending: str) -> np.ndarray:
     # Oversampled fourfold, linear interpolation is clean enough.
     fine = scipy.signal.resample_poly(samples[start:], 4, 1)
     end = np.interp(place * 4, np.arange(len(fine)), fine)
-    if ending == 'fall':
-        end *= 10 ** (-np.linspace(0, 5, len(end)) / 20)
+    softer_db = 5 * max(1 - last_speed, 0) / (1 - ENDINGS['fall'])
+    end *= 10 ** (-np.linspace(0, softer_db, len(end)) / 20)
     fade = min(160, len(end))
     end[len(end) - fade :] *= np.linspace(1, 0, fade)
     return np.concatenate([samples[:start], end]).astype(np.float32)
