@@ -8,7 +8,7 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 import pytest
 
-from timar_ros.learn.simulator import prosody, room, scripts, voices
+from timar_ros.learn.simulator import endings, prosody, room, scripts, voices
 from timar_ros.learn.simulator.dialogue import RecordedSpeaker, converse
 from timar_ros.learn.simulator.mouth import learn_mouth
 from timar_ros.learn.simulator.recorded import MOUTH_NAMES, Recording, read_facegood
@@ -98,13 +98,33 @@ def test_the_end_of_a_thought_is_lower_and_the_end_of_a_question_higher():
     hum = np.sign(np.sin(2 * np.pi * 160 * time_s)).astype(np.float32) * 0.1
 
     pitch = {
-        ending: prosody.find_pitch(voices.end_phrase(hum, ending))[-6:-2].mean()
+        ending: prosody.find_pitch(endings.end_phrase(hum, ending))[-6:-2].mean()
         for ending in ('fall', 'plain', 'rise')
     }
 
-    assert_allclose(pitch['fall'] / 160, voices.ENDINGS['fall'], rtol=0.05)
-    assert_allclose(pitch['rise'] / 160, voices.ENDINGS['rise'], rtol=0.12)
+    assert_allclose(pitch['fall'] / 160, endings.ENDINGS['fall'].speed, rtol=0.05)
+    assert_allclose(pitch['rise'] / 160, endings.ENDINGS['rise'].speed, rtol=0.12)
     assert pitch['fall'] < pitch['plain'] < pitch['rise']
+
+
+def test_a_drawn_end_is_longer_and_as_high_as_it_was():
+    time_s = np.arange(2 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    hum = np.sign(np.sin(2 * np.pi * 160 * time_s)).astype(np.float32) * 0.1
+
+    drawn = endings.end_phrase(hum, 'drawn')
+
+    assert_allclose(len(drawn) - len(hum), 0.5 * 0.45 * SAMPLE_RATE_HZ, atol=2)
+    assert_allclose(prosody.find_pitch(drawn)[2:-2], 160, rtol=0.03)
+
+
+def test_breath_and_keys_are_far_below_the_voice():
+    rng = np.random.default_rng(0)
+    silence = np.zeros(60 * SAMPLE_RATE_HZ)
+
+    heard = room.stir(silence, rng)
+
+    loudest_db = 20 * np.log10(np.sqrt(np.convolve(heard**2, np.ones(800) / 800).max()) / 0.1)
+    assert -58 < loudest_db < -25
 
 
 def test_no_speaker_of_a_program_is_in_both_sets():

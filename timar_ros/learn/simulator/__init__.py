@@ -9,5 +9,5 @@ The teacher: conversations with known behaviour, for `python -m timar_ros.learn.
     mouth      speech -> mouth, learned          head       a head that speaks, listens, rests
     nods       shapes, answers to cues           gaze       eyes, lids
     style      emotions, attitude, persona       person     all of it for one of the two
-    write      the files of a clip
+    endings    how phrases end                   write      the files of a clip
 """

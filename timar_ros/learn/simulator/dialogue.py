@@ -10,9 +10,10 @@ import dataclasses
 
 import numpy as np
 
+from timar_ros.learn.simulator.endings import end_phrase
 from timar_ros.learn.simulator.recorded import Recording, find_phrases
 from timar_ros.learn.simulator.scripts import BACKCHANNELS, LAUGHS, Line, write_turn
-from timar_ros.learn.simulator.voices import Synthesiser, Voice, end_phrase
+from timar_ros.learn.simulator.voices import Synthesiser, Voice
 
 _RATE_HZ = 16000
 _FPS = 25
@@ -30,7 +31,7 @@ _CUE_PAUSE_S = (0.6, 1.05)
 _OTHER_PAUSE_S = (0.25, 0.7)
 # The last words of a turn, which are no cue. Real ones lie a few semitones below the rest (-2 to
 # -5 in the median of real conversations): a listener has to tell them from cues (-8).
-_LAST_ENDINGS = ('plain', 'final', 'low')
+_LAST_ENDINGS = ('plain', 'final', 'low', 'drawn', 'faint')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Utterance:
         party: who speaks.
         start_s: of its first sample, on the grid of frames.
         samples: float32 `[n]`.
-        ending: as heard (`voices.ENDINGS`).
+        ending: as heard (`endings.ENDINGS`).
         kind: 'phrase', 'backchannel' or 'laugh'.
         mouth: `[F, C]` if it was filmed.
         ends_turn: nothing more is said in this turn.

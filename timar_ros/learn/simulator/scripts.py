@@ -145,6 +145,13 @@ _ANSWERS = (
     'Yes, of course.',
     'To be honest, I have no idea.',
     'Last year we {act} {thing} {place}.',
+    'Yes.',
+    'No.',
+    'Okay.',
+    'Thursday.',
+    'Two thousand five.',
+    'In the morning.',
+    'Four seven nine.',
 )
 _INSTRUCTIONS = (
     'First you {task}.',
@@ -180,8 +187,8 @@ class Line:
     Attributes:
         text: to be spoken, with punctuation.
         ending: 'fall' (low pitch: a thought is complete, an answer is welcome), 'rise' (a
-            question), 'level' (to be continued), 'plain', or how the last words of a turn end:
-            'final' and 'low' (lower than what is to be continued, higher than 'fall').
+            question), 'level' (to be continued), 'plain', or as the last words of a turn do
+            (`endings.ENDINGS`).
     """
 
     text: str

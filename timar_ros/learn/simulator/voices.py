@@ -17,16 +17,11 @@ import subprocess
 
 import numpy as np
 import scipy.io.wavfile
-import scipy.signal
 import soxr
 
 from timar_ros.learn.clips import read_voice
 
 _RATE_HZ = 16000
-# How the end of a phrase is played: the speed that it comes to.
-ENDINGS = {
-    'fall': 0.68, 'rise': 1.4, 'level': 1.2, 'plain': 1.08, 'final': 0.95, 'low': 0.85,
-}  # fmt: skip
 _LEVEL = 0.1  # rms of an utterance while it sounds, of full scale
 _PROGRAMS = {'flite': 'apt install flite', 'espeak-ng': 'apt install espeak-ng'}
 # Speaks what it reads, a JSON object a line, and answers each with a line. It runs under the
@@ -200,40 +195,3 @@ def _finish(samples: np.ndarray, size: float) -> np.ndarray:
     sounding = samples[np.abs(samples) > 0.1 * np.abs(samples).max()]
     samples = samples * (_LEVEL / np.sqrt((sounding**2).mean()))
     return (np.clip(samples, -1, 1) * 32767).astype(np.int16)
-
-
-def end_phrase(samples: np.ndarray, ending: str) -> np.ndarray:
-    """
-    Let the end of a phrase be heard in its pitch.
-
-    Over the last 0.45 s the sound is played ever slower ('fall': 0.68 of the speed after 0.25 s,
-    so that pitch ends 7 semitones lower, 5 dB softer and longer, as at the end of a thought; less
-    of all three: 'low' 0.85, 'final' 0.95), faster ('rise': 1.4), or a little faster ('level':
-    1.2, 'plain': 1.08, against the fall that programs end everything with).
-
-    Args:
-        samples: float `[n]` at 16 kHz.
-        ending: of `ENDINGS`.
-
-    Returns:
-        float32 samples; their number differs.
-
-    Source: Ward and Tsukahara 2000 (low pitch cues backchannels); Klatt 1976 (final lengthening).
-    """
-    last_speed = ENDINGS[ending]
-    n_end = min(int(0.45 * _RATE_HZ), len(samples) // 2)
-    start = len(samples) - n_end
-    # Time as a function of place in the source: dt/dx = 1 / speed(x).
-    ramp = np.minimum(np.arange(n_end) / (0.25 * _RATE_HZ), 1.0)
-    speed = 1.0 + (last_speed - 1.0) * ramp
-    times = np.cumsum(1.0 / speed)
-    wanted = np.arange(1, int(times[-1]) + 1)
-    place = np.interp(wanted, times, np.arange(n_end))
-    # Oversampled fourfold, linear interpolation is clean enough.
-    fine = scipy.signal.resample_poly(samples[start:], 4, 1)
-    end = np.interp(place * 4, np.arange(len(fine)), fine)
-    softer_db = 5 * max(1 - last_speed, 0) / (1 - ENDINGS['fall'])
-    end *= 10 ** (-np.linspace(0, softer_db, len(end)) / 20)
-    fade = min(160, len(end))
-    end[len(end) - fade :] *= np.linspace(1, 0, fade)
-    return np.concatenate([samples[:start], end]).astype(np.float32)
