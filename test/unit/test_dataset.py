@@ -80,17 +80,6 @@ def test_each_speaker_of_dualtalk_is_the_agent_once(tmp_path):
     assert refused == {}
 
 
-def test_clips_in_a_folder_that_is_linked_to_are_found(tmp_path):
-    for folder in ('elsewhere', 'clips'):
-        (tmp_path / folder).mkdir()
-    _write_dualtalk(tmp_path / 'elsewhere')
-    (tmp_path / 'clips' / 'link').symlink_to(tmp_path / 'elsewhere', target_is_directory=True)
-
-    clips, _ = clip_files.open_clips(tmp_path / 'clips', _FLAME)
-
-    assert [clip.name for clip in clips] == ['abc_speaker1', 'abc_speaker2']
-
-
 def test_a_user_nobody_filmed_is_not_seen(tmp_path):
     _write_dualtalk(tmp_path, speakers=(2,))
 
