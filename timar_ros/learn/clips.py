@@ -191,10 +191,8 @@ def read_style(
 def find_files(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
     """Return a folder's files in order, subfolders and folders that are linked to included."""
     # rglob passes by linked folders, which is how people put data sets together.
-    return [
-        folder / name
-        for name in sorted(glob.glob(f'**/{pattern}', root_dir=folder, recursive=True))
-    ]
+    names = glob.iglob(f'**/{pattern}', root_dir=folder, recursive=True)
+    return sorted(folder / name for name in names)
 
 
 def open_clips(

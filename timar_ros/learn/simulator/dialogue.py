@@ -30,7 +30,7 @@ _CUE_SPEECH_S = 0.7
 _CUE_PAUSE_S = (0.6, 1.05)
 _OTHER_PAUSE_S = (0.25, 0.7)
 # The last words of a turn, which are no cue. Real ones lie a few semitones below the rest (-2 to
-# -5 in the median of real conversations): a listener has to tell them from cues (-8).
+# -5 in the median of real conversations), near the cues (-5 to -7): a listener has to tell them.
 _LAST_ENDINGS = ('plain', 'final', 'low', 'drawn', 'faint')
 
 

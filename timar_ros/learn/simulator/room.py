@@ -41,21 +41,17 @@ def stir(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """
     Add what is heard of somebody between words: breath, cloth, keys.
 
-    4 to 12 times a minute 0.2 to 1.2 s of noise between two of 300 to 6000 Hz, swelling and dying
-    away, 32 to 58 dB below the voice (a real telephone call has them at 43 to 60). Nobody answers
-    them.
+    4 to 12 times a minute 0.2 to 1.2 s of noise, in a band within 300 to 6000 Hz, swelling and
+    dying away, 32 to 58 dB below the voice (a real telephone call has them at 43 to 60). Nobody
+    answers them.
     """
-    samples, n_sounds = (
-        samples.copy(),
-        rng.poisson(len(samples) / _RATE_HZ / 60 * rng.uniform(4, 12)),
-    )
-    for start in rng.integers(len(samples), size=n_sounds):
+    samples, minutes = samples.copy(), len(samples) / _RATE_HZ / 60
+    for start in rng.integers(len(samples), size=rng.poisson(minutes * rng.uniform(4, 12))):
         low_hz = rng.uniform(300, 2000)
         band = (low_hz, low_hz * rng.uniform(1.5, 3.0))
         sections = scipy.signal.butter(2, band, 'bandpass', fs=_RATE_HZ, output='sos')
-        noise = scipy.signal.sosfilt(
-            sections, rng.normal(size=int(rng.uniform(0.2, 1.2) * _RATE_HZ))
-        )
+        length_s = rng.uniform(0.2, 1.2)
+        noise = scipy.signal.sosfilt(sections, rng.normal(size=int(length_s * _RATE_HZ)))
         noise *= np.hanning(len(noise)) * _LEVEL * 10 ** (-rng.uniform(32, 58) / 20) / noise.std()
         slot = samples[start : start + len(noise)]
         slot += noise[: len(slot)]
