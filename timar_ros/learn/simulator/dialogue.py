@@ -25,10 +25,13 @@ _TURNS = {
     'agent': {'story': 0.4, 'instructions': 0.15, 'small talk': 0.15, 'reaction': 0.05,
               'question': 0.25},
 }  # fmt: skip
-# A cue is at least this much speech with a low end, then a pause (Ward and Tsukahara 2000).
+# A cue is at least this much speech with a low end, then a pause (Ward and Tsukahara 2000). Most
+# speakers go on before the listener nods, and by that the listener knows that they do: a low end
+# alone may be that of the turn.
 _CUE_SPEECH_S = 0.7
-_CUE_PAUSE_S = (0.6, 1.05)
-_OTHER_PAUSE_S = (0.25, 0.7)
+_CUE_PAUSES_S = {'short': (0.15, 0.5), 'long': (0.6, 1.05)}
+_P_SHORT = 0.65
+_OTHER_PAUSE_S = (0.15, 0.7)
 # The last words of a turn, which are no cue. Real ones lie a few semitones below the rest (-2 to
 # -5 in the median of real conversations), near the cues (-5 to -7): a listener has to tell them.
 _LAST_ENDINGS = ('plain', 'final', 'low', 'drawn', 'faint')
@@ -114,7 +117,7 @@ class RecordedSpeaker:
     Says the phrases of a recording in order, whatever the script has; its mouth is real.
 
     Phrases of 1 to 5 s, parted where the recording pauses. Without a mouth (`is_filmed` false)
-    cues and questions are bent as the script wants them; all else ends as it was spoken.
+    phrases are bent as the script wants them; a turn's last words end as they were spoken.
     """
 
     def __init__(self, recording: Recording, first: int, is_filmed: bool):
@@ -136,7 +139,7 @@ class RecordedSpeaker:
         start = start * _FPS // _RATE_HZ * _RATE_HZ // _FPS  # on the grid of the mouth
         samples = self._recording.samples[start:end]
         if not self._is_filmed:
-            is_bent = line.ending in ('fall', 'rise')
+            is_bent = line.ending not in _LAST_ENDINGS
             return end_phrase(samples, line.ending) if is_bent else samples, None
         first = start * _FPS // _RATE_HZ
         n_frames = len(samples) * _FPS // _RATE_HZ + 1
@@ -176,6 +179,9 @@ class _Stage:
             is_last = n == len(lines) - 1
             if is_last and line.ending == 'fall':
                 line = Line(line.text, rng.choice(_LAST_ENDINGS))
+            pause = 'short' if rng.random() < _P_SHORT else 'long'
+            if not is_last and line.ending == 'fall' and pause == 'short':
+                line = Line(line.text, rng.choice(('fall', 'dip')))
             before = len(self.utterances), now_s
             end_s = self.place(party, line, now_s, ends_turn=is_last)
             if not np.isfinite(end_s):
@@ -184,7 +190,8 @@ class _Stage:
                     n_said, now_s = promises[0]
                     del self.utterances[n_said:]
                 break
-            cued = not is_last and line.ending == 'fall' and end_s - now_s >= _CUE_SPEECH_S
+            is_low = line.ending in ('fall', 'dip')
+            cued = not is_last and is_low and end_s - now_s >= _CUE_SPEECH_S
             promises = [*promises, before] if cued else []
             now_s = end_s
             if line.ending == 'rise':
@@ -196,7 +203,7 @@ class _Stage:
                 if rng.random() < 0.2:
                     self.place(other, Line(rng.choice(BACKCHANNELS), 'plain'), end_s + 0.55,
                                'backchannel')  # fmt: skip
-                now_s += rng.uniform(*_CUE_PAUSE_S)
+                now_s += rng.uniform(*_CUE_PAUSES_S[pause])
             else:
                 now_s += rng.uniform(*_OTHER_PAUSE_S)
         if np.isfinite(end_s) and rng.random() < 0.08:
@@ -233,8 +240,9 @@ def converse(
 
     Gaps between turns are normal around 0.2 ± 0.15 s, -0.3 to 0.6 s (TIMAR.md §8: about 200 ms);
     one turn in four ends in a silence of 2 to 8 s; 6 % are interrupted. Inside a turn, a
-    pause of 0.6 to 1.05 s follows a low end (a cue), 0.25 to 0.7 s any other; at one cue in five
-    the listener says 'mhm' after 0.55 s. 8 % of the turns end in laughter.
+    pause follows a low end (a cue), of 0.15 to 0.5 s at two cues in three and of 0.6 to 1.05 s at
+    the others, or of 0.15 to 0.7 s any other; at one cue in five the listener says 'mhm' after
+    0.55 s. 8 % of the turns end in laughter.
 
     Args:
         speakers: 'agent' and 'user', with `say`.

@@ -38,8 +38,9 @@ LIVELY_S = (0.04, 0.15)
 _SPEAKS = 0.35
 # Listeners also sway with the speaker's stress (Hadar et al. 1985: a quarter of their movements):
 # degrees at full energy, and the time of each of two first-order lags, s.
-SWAY_DEG = np.array([-1.3, 5.1, 3.1])
+SWAY_DEG = np.array([-1.1, 4.3, 2.6])
 _SWAY_LAG_S = 0.05
+_SWAY_FROM = 0.3  # energy: a word's last breath moves nobody
 # `follow` looks 0.55 s ahead, with next to no weight on the last 0.1 s: of its own voice a head
 # knows 0.12 s (`prosody._KNOWN_S`), of the other's nothing that is not over.
 _SPOKEN_S, _HEARD_S = 0.44, 0.6
@@ -105,11 +106,12 @@ def sway_with(other: Prosody) -> np.ndarray:
     """
     Follow how loud the other is, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: energy, 0.16 s later, through two first-order lags of 0.05 s.
+    Formula: (energy - 0.3) / 0.7, 0.16 s later, through two first-order lags of 0.05 s.
 
     Source: Hadar, Steiner and Rose 1985 (listeners move in step with the speaker's stress).
     """
-    energy = _later(np.clip(other.energy, 0, 1), _LATE_S)
+    loud = np.clip((other.energy - _SWAY_FROM) / (1 - _SWAY_FROM), 0, 1)
+    energy = _later(loud, _LATE_S)
     return settle(settle(energy, _SWAY_LAG_S), _SWAY_LAG_S)
 
 

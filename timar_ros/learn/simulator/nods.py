@@ -22,7 +22,7 @@ _SHAPES = {
 }
 # P(nod | cue) of a neutral listener, and what attitude -1 and +1 make of it.
 _P_NOD = (0.0, 0.95, 1.0)
-LAG_S = 0.6
+LAG_S = 0.7
 _LAG_SPREAD_S = 0.04
 AMPLITUDE_DEG = 6.5
 
@@ -83,7 +83,7 @@ def plan_nods(
     Decide which cues are answered, and when.
 
     P(nod | cue) = 0.95 for the neutral listener, 0 at attitude -1, 1 at +1, linear between;
-    onset 0.6 ± 0.04 s after the cue (normal, at most 0.08 s off), amplitude 6.5° times
+    onset 0.7 ± 0.04 s after the cue (normal, at most 0.08 s off), amplitude 6.5° times
     (1 + 0.3 · attitude), ± 10 %. A cue within 1.2 s of an answered one is left out.
 
     Args:
