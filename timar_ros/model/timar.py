@@ -125,8 +125,8 @@ class TIMAR(nn.Module):
         )
 
     def normalise(self, motion: torch.Tensor) -> torch.Tensor:
-        """Bring motion `[..., M]` from units of the space to those of the network."""
-        return ((motion.float() - self.motion_mean) / self.motion_std).to(self.dtype)
+        """Bring motion `[..., M]` from units of the space to those of the network, in float32."""
+        return (motion.float() - self.motion_mean) / self.motion_std
 
     def denormalise(self, motion: torch.Tensor) -> torch.Tensor:
         """Undo `normalise`, in float32."""
@@ -159,7 +159,7 @@ class TIMAR(nn.Module):
         user_features, agent_features = self.encode_speech(turns)
 
         def embed_motion(motion, is_known):
-            motion = torch.where(is_known[..., None], self.normalise(motion), 0.0)
+            motion = torch.where(is_known[..., None], self.normalise(motion), 0.0).to(self.dtype)
             return self.motion_encoder(motion)  # [B, N, T, E]
 
         def null_unless(is_known, tokens):
@@ -184,7 +184,7 @@ class TIMAR(nn.Module):
             others = [z[:, :, slots(modality, T)] for modality in MODALITIES[:3]]
             masked = masked + self._even(self.frame_mix(torch.cat(others, dim=-1)))
         if self.persistence is not None:
-            motion = self.normalise(turns.agent_motion)
+            motion = self.normalise(turns.agent_motion).to(self.dtype)
             masked = masked + self.persistence(motion, turns.is_shown)
         if self.style is not None:
             masked = masked + self.style(turns).to(masked.dtype)
@@ -265,7 +265,7 @@ class TIMAR(nn.Module):
             raise ValueError('loss needs at least one agent frame that is not shown, got none')
         z = self.encode(self.embed(turns), None, self.band(N))
         context = z.flatten(0, 2)[rows].repeat(repeat, 1)
-        target = self.normalise(turns.agent_motion).float()
+        target = self.normalise(turns.agent_motion)
         if self.persistence is not None:
             expected, spread = self._foretell(turns)
             target = (target - expected) / spread
@@ -288,7 +288,7 @@ class TIMAR(nn.Module):
 
     def _foretell(self, turns: Turn) -> tuple[torch.Tensor, torch.Tensor]:
         """Say where the agent's motion is expected, in normalised units (`foretell`)."""
-        motion = self.normalise(turns.agent_motion).float()
+        motion = self.normalise(turns.agent_motion)
         pose, _, lag = last_shown(motion, turns.is_shown)
         return foretell(self.motion_persistence, pose, lag)
 
