@@ -31,9 +31,10 @@ _TURNS = {
 _CUE_SPEECH_S = 0.7
 _CUE_PAUSES_S = {'short': (0.15, 0.5), 'long': (0.6, 1.05)}
 _P_SHORT = 0.65
+_CUE_ENDINGS = ('fall', 'dip')
 _OTHER_PAUSE_S = (0.15, 0.7)
 # The last words of a turn, which are no cue. Real ones lie a few semitones below the rest (-2 to
-# -5 in the median of real conversations), near the cues (-5 to -7): a listener has to tell them.
+# -5 in the median of real conversations), near the cues: a listener has to tell them.
 _LAST_ENDINGS = ('plain', 'final', 'low', 'drawn', 'faint')
 
 
@@ -117,7 +118,8 @@ class RecordedSpeaker:
     Says the phrases of a recording in order, whatever the script has; its mouth is real.
 
     Phrases of 1 to 5 s, parted where the recording pauses. Without a mouth (`is_filmed` false)
-    phrases are bent as the script wants them; a turn's last words end as they were spoken.
+    phrases are bent as the script wants them; a turn's last words, questions apart, end as they
+    were spoken.
     """
 
     def __init__(self, recording: Recording, first: int, is_filmed: bool):
@@ -181,7 +183,7 @@ class _Stage:
                 line = Line(line.text, rng.choice(_LAST_ENDINGS))
             pause = 'short' if rng.random() < _P_SHORT else 'long'
             if not is_last and line.ending == 'fall' and pause == 'short':
-                line = Line(line.text, rng.choice(('fall', 'dip')))
+                line = Line(line.text, rng.choice(_CUE_ENDINGS))
             before = len(self.utterances), now_s
             end_s = self.place(party, line, now_s, ends_turn=is_last)
             if not np.isfinite(end_s):
@@ -190,7 +192,7 @@ class _Stage:
                     n_said, now_s = promises[0]
                     del self.utterances[n_said:]
                 break
-            is_low = line.ending in ('fall', 'dip')
+            is_low = line.ending in _CUE_ENDINGS
             cued = not is_last and is_low and end_s - now_s >= _CUE_SPEECH_S
             promises = [*promises, before] if cued else []
             now_s = end_s

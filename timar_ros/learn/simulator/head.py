@@ -111,8 +111,7 @@ def sway_with(other: Prosody) -> np.ndarray:
     Source: Hadar, Steiner and Rose 1985 (listeners move in step with the speaker's stress).
     """
     loud = np.clip((other.energy - _SWAY_FROM) / (1 - _SWAY_FROM), 0, 1)
-    energy = _later(loud, _LATE_S)
-    return settle(settle(energy, _SWAY_LAG_S), _SWAY_LAG_S)
+    return settle(settle(_later(loud, _LATE_S), _SWAY_LAG_S), _SWAY_LAG_S)
 
 
 def find_accents(heard: Prosody) -> list[tuple[int, float]]:

@@ -186,7 +186,7 @@ class Line:
 
     Attributes:
         text: to be spoken, with punctuation.
-        ending: 'fall' (low pitch: a thought is complete, an answer is welcome), 'rise' (a
+        ending: 'fall' or 'dip' (low: a thought is complete, an answer is welcome), 'rise' (a
             question), 'level' (to be continued), 'plain', or as the last words of a turn do
             (`endings.ENDINGS`).
     """
