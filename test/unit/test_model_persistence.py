@@ -5,9 +5,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
 from timar_ros.config import SamplingConfig
+from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from timar_ros.model.persistence import fit_persistence, foretell, last_shown
 from timar_ros.model.turn import stack_turns
 
@@ -146,3 +148,22 @@ def test_a_draft_goes_on_from_what_is_shown_however_wild_the_head(make_model, ma
     jump = (motion[:, 3 : 3 + model.config.persistence] - motion[:, 2:3]).abs()
     assert jump.max() < 0.3  # of up to thirty deviations that this head draws
     assert motion[:, 3 + model.config.persistence :].numel() == 0
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16', 'float16'])
+def test_a_head_that_draws_nothing_stays_where_it_is(make_model, make_turns, tmp_path, dtype):
+    held = make_model(cache='banded', is_stub=False)
+    held.motion_persistence[0], held.motion_persistence[1] = 1.0, 0.0
+    save_checkpoint(tmp_path / 'held.safetensors', held)
+    model = load_checkpoint(tmp_path / 'held.safetensors', dtype=dtype)
+    turns = stack_turns(make_turns(model.config, 2))
+    T = model.config.frames_per_turn
+    is_shown = torch.zeros(1, 2, T, dtype=torch.bool)
+    is_shown[:, 0, :3] = True
+    turns = dataclasses.replace(turns, is_shown=is_shown)
+    noise = torch.randn(1, 2, 1, 6, T, model.config.n_channels)
+
+    drawn = model.draft(turns, model.make_cache(1, 2), noise, SamplingConfig()).flatten(1, 2)
+
+    later = drawn[:, 3 : 3 + model.config.persistence]
+    torch.testing.assert_close(later, drawn[:, 2:3].expand_as(later), rtol=0, atol=1e-5)
