@@ -276,6 +276,7 @@ def test_a_clip_is_read_back_with_style_and_truth_and_the_same_seed_makes_the_sa
 ):
     dialogue, voices, *_ = stage
     mood = style.draw_style(_N_FRAMES, False, np.random.default_rng(1))
+    mood[:, -1] = 1  # eager: every cue is answered, but those in a row
     for folder in (tmp_path / 'first', tmp_path / 'again'):
         folder.mkdir()
         performed = _perform(stage, mood, seed=5)
@@ -295,6 +296,8 @@ def test_a_clip_is_read_back_with_style_and_truth_and_the_same_seed_makes_the_sa
     assert_allclose(clips[0].style, mood, atol=1e-6)
     assert clips[0].persona == 'warm'
     assert [cue['t_s'] for cue in truth['cues']] == pytest.approx(dialogue.cues['agent'], abs=1e-3)
-    assert all(0.5 <= n['t_s'] - truth['cues'][n['cue']]['t_s'] <= 0.7 for n in truth['nods'])
+    lags_s = [nod['t_s'] - truth['cues'][nod['cue']]['t_s'] for nod in truth['nods']]
+    assert len(lags_s) > 0
+    assert_allclose(lags_s, 0.7, atol=0.09)
     for file in (tmp_path / 'first').iterdir():
         assert file.read_bytes() == (tmp_path / 'again' / file.name).read_bytes(), file.name
