@@ -44,6 +44,7 @@ from timar_ros.retarget.neck import Neck, NeckConfig
 from timar_ros.retarget.robot import OUTPUTS, load_robot, missing_joints_text
 
 _FOLLOWING = NeckConfig()
+_STREAMED = ('commands', 'joint_targets')  # outputs that are told the pose of each moment
 _LOOK_S = 0.05  # how often bases and long plans are looked at
 _DIAGNOSE_S = 1.0
 _REST_S = 2.0  # what coming to rest may take at shutdown
@@ -194,7 +195,7 @@ class NeckNode(Node):
             default = robot.topic if is_robots_own else _TOPICS[self._output]
             self._topic = params.topic or default
             self._out_pub = self.create_publisher(_MESSAGES[self._output], self._topic, 10)
-        if self._output in ('commands', 'joint_targets'):
+        if self._output in _STREAMED:
             self.create_timer(1 / params.rate_hz, self._send_targets)
         self._tf_pub = None
         if params.head_pose_hz:
@@ -218,9 +219,13 @@ class NeckNode(Node):
         """Stop softly, and go on sending until the head rests; for shutdown."""
         self._neck.disable()
         self._update()
-        until_s = time.monotonic() + _REST_S
+        until_s, was_turning = time.monotonic() + _REST_S, False
         while self._is_turning() and time.monotonic() < until_s:
+            was_turning = True
             rclpy.spin_once(self, timeout_sec=_LOOK_S)
+        # What was sent last by the timer still turned.
+        if was_turning and self._output in _STREAMED:
+            self._send_target(self._now_ns())
 
     def _is_turning(self) -> bool:
         motion = self._neck.sample(self._now_ns())
@@ -284,9 +289,13 @@ class NeckNode(Node):
 
     def _send_targets(self) -> None:
         now_ns = self._now_ns()
-        motion = self._neck.sample(now_ns)
         # A neck that is disabled and at rest is left to others.
-        if motion is None or not (self._neck.is_enabled or self._neck.is_moving(now_ns)):
+        if self._neck.is_enabled or self._neck.is_moving(now_ns):
+            self._send_target(now_ns)
+
+    def _send_target(self, now_ns: int) -> None:
+        motion = self._neck.sample(now_ns)
+        if motion is None:
             return
         position, velocity = motion[0][0], motion[1][0]
         if self._output == 'commands':
