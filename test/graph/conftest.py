@@ -268,9 +268,8 @@ def checkpoint(make_model, tmp_path_factory):
     # A head held 0.5 rad down and moved little: a jump to neutral would show.
     model.motion_std[53:] *= 0.02
     model.motion_mean[53:] = torch.tensor([0.5, 0.0, 0.0])
-    # As with a real head, what was shown says less the older it is: no step comes from the table.
-    hold = model.motion_persistence[0]
-    hold.copy_(hold.sort(dim=0, descending=True).values)
+    # As with a real head, what was shown says less the older it is: in any order it would jump.
+    model.motion_persistence[0] = model.motion_persistence[0].sort(dim=0, descending=True).values
     save_checkpoint(path, model)
     return path
 

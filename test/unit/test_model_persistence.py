@@ -131,17 +131,22 @@ def test_the_loss_is_that_of_what_is_not_foretold(make_model, make_turns):
     torch.testing.assert_close(ours, theirs)
 
 
-def test_a_draft_goes_on_from_what_is_shown_however_wild_the_head(make_model, make_turns):
-    model = make_model(cache='banded')
-    model.motion_persistence[0], model.motion_persistence[1] = 1.0, 0.01
+def _draft_after_three_frames(model, make_turns):
+    """Draft two turns of which three frames are shown; return the turns and the motion."""
     turns = stack_turns(make_turns(model.config, 2))
     T = model.config.frames_per_turn
     is_shown = torch.zeros(1, 2, T, dtype=torch.bool)
     is_shown[:, 0, :3] = True
     turns = dataclasses.replace(turns, is_shown=is_shown)
-    noise = torch.randn(1, 2, 1, 6, T, model.config.n_channels)
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(1, 2, 1, 6, T, model.config.n_channels, generator=rng)
+    return turns, model.draft(turns, model.make_cache(1, 2), noise, SamplingConfig())
 
-    drawn = model.draft(turns, model.make_cache(1, 2), noise, SamplingConfig())
+
+def test_a_draft_goes_on_from_what_is_shown_however_wild_the_head(make_model, make_turns):
+    model = make_model(cache='banded')
+    model.motion_persistence[0], model.motion_persistence[1] = 1.0, 0.01
+    turns, drawn = _draft_after_three_frames(model, make_turns)
 
     motion = model.normalise(drawn).flatten(1, 2)
     assert torch.equal(drawn[:, 0, :3], turns.agent_motion[:, 0, :3])
@@ -156,14 +161,7 @@ def test_a_head_that_draws_nothing_stays_where_it_is(make_model, make_turns, tmp
     held.motion_persistence[0], held.motion_persistence[1] = 1.0, 0.0
     save_checkpoint(tmp_path / 'held.safetensors', held)
     model = load_checkpoint(tmp_path / 'held.safetensors', dtype=dtype)
-    turns = stack_turns(make_turns(model.config, 2))
-    T = model.config.frames_per_turn
-    is_shown = torch.zeros(1, 2, T, dtype=torch.bool)
-    is_shown[:, 0, :3] = True
-    turns = dataclasses.replace(turns, is_shown=is_shown)
-    noise = torch.randn(1, 2, 1, 6, T, model.config.n_channels)
-
-    drawn = model.draft(turns, model.make_cache(1, 2), noise, SamplingConfig()).flatten(1, 2)
+    drawn = _draft_after_three_frames(model, make_turns)[1].flatten(1, 2)
 
     later = drawn[:, 3 : 3 + model.config.persistence]
     torch.testing.assert_close(later, drawn[:, 2:3].expand_as(later), rtol=0, atol=1e-5)

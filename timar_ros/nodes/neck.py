@@ -219,12 +219,13 @@ class NeckNode(Node):
         """Stop softly, and go on sending until the head rests; for shutdown."""
         self._neck.disable()
         self._update()
-        until_s, was_turning = time.monotonic() + _REST_S, False
+        if not self._is_turning():
+            return
+        until_s = time.monotonic() + _REST_S
         while self._is_turning() and time.monotonic() < until_s:
-            was_turning = True
             rclpy.spin_once(self, timeout_sec=_LOOK_S)
-        # What was sent last by the timer still turned.
-        if was_turning and self._output in _STREAMED:
+        # What the timer sent last may still have turned.
+        if self._output in _STREAMED:
             self._send_target(self._now_ns())
 
     def _is_turning(self) -> bool:
