@@ -86,11 +86,16 @@ class Graph:
         assert self.spin_until(answer.done), f'no answer from {client.srv_name}'
         return answer.result()
 
+    def remove(self, node) -> None:
+        """Destroy a node before the others."""
+        self._nodes.remove(node)
+        self._executor.remove_node(node)
+        node.destroy_node()
+
     def close(self) -> None:
         """Destroy every node and end the context."""
-        for node in self._nodes:
-            self._executor.remove_node(node)
-            node.destroy_node()
+        for node in [*self._nodes]:
+            self.remove(node)
         self._executor.shutdown()
         rclpy.try_shutdown(context=self.context)
 

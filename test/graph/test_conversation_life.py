@@ -140,6 +140,18 @@ def test_it_can_be_configured_again_after_cleanup(start_conversation, call, chan
     assert state_of(call) == State.PRIMARY_STATE_UNCONFIGURED
 
 
+def test_destroyed_it_leaves_no_service_on_the_graph(start_conversation, partner, graph):
+    def is_offered() -> bool:
+        services = partner.node.get_service_names_and_types()
+        return '/conversation/change_state' in dict(services)
+
+    node = start_conversation(activate_on_start=False)
+    assert graph.spin_until(is_offered)
+    graph.remove(node)
+
+    assert graph.spin_until(lambda: not is_offered(), 5.0)
+
+
 def test_deactivation_glides_to_rest(start_conversation, partner, change, make_voice):
     node = start_conversation()
     partner.meet()

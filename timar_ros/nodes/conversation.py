@@ -171,6 +171,8 @@ class ConversationNode(LifecycleNode):
         """Join the worker's thread, then go."""
         self._stop(glide=False)
         super().destroy_node()
+        # rclpy leaves its services, and with them the node, on the graph until they are collected.
+        self._state_machine.destroy_when_not_in_use()
 
     def _on_start(self):
         self.destroy_timer(self._start_timer)
