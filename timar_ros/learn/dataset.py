@@ -29,7 +29,7 @@ _AT_REST = 1e-3
 # What windows may be chosen for (`Windows`).
 CHOICES = {
     'idle': 'joint silences of more than a second',
-    'ends': 'joint silences of more than two seconds',
+    'ends': 'joint silences of more than 1.2 s',
     'changes': 'a user who begins to speak, or stops',
     'nods': 'nods of the agent',
     'moods': 'an emotion or attitude of the agent',
@@ -56,8 +56,8 @@ class Windows(torch.utils.data.Dataset):
         seed: of the draw.
         chosen: shares of windows that are not drawn from everywhere, but so that their last turn
             but one (the present one at a planning moment) has what conversations have little of:
-            'idle' (a moment of joint silence, half a second from any speech), 'ends' (the middle
-            of the first two seconds of a joint silence: what was said last was no cue),
+            'idle' (a moment of joint silence, half a second from any speech), 'ends' (0.7 s after
+            the beginning of a joint silence of 1.2 s: what was said last was no cue),
             'changes' (the user begins to speak, or stops), 'nods' (the agent begins to nod),
             'moods' (an emotion or attitude is given), 'attitudes' (the user stops while an
             attitude is given: it decides who nods).
@@ -202,17 +202,18 @@ class Windows(torch.utils.data.Dataset):
 
     def _falls_silent(self, clip_index: int) -> np.ndarray:
         """
-        Say of each frame of a clip, `[F]`, whether a joint silence is a second old, and lasts one.
+        Say of each frame of a clip, `[F]`, whether a joint silence of 1.2 s is 0.7 s old.
 
         The moments around it are those at which a head knows that nobody spoke on, and plans what
         it would do after a cue; from a silence's first frame on they would be one in eight.
         """
-        speaks, second = self._activity(clip_index).any(0), self._config.fps
+        speaks, fps = self._activity(clip_index).any(0), self._config.fps
+        age, shortest = round(0.7 * fps), round(1.2 * fps)
         is_old = np.zeros(len(speaks), bool)
         for frame in np.flatnonzero(np.diff(speaks.astype(np.int8), prepend=0) < 0):
-            silence = speaks[frame : frame + 2 * second]
-            if len(silence) == 2 * second and not silence.any():
-                is_old[frame + second] = True
+            silence = speaks[frame : frame + shortest]
+            if len(silence) == shortest and not silence.any():
+                is_old[frame + age] = True
         return is_old
 
     def _user_changes(self, clip_index: int) -> np.ndarray:

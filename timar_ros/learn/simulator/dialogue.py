@@ -25,14 +25,18 @@ _TURNS = {
     'agent': {'story': 0.4, 'instructions': 0.15, 'small talk': 0.15, 'reaction': 0.05,
               'question': 0.25},
 }  # fmt: skip
-# A cue is at least this much speech with a low end, then a pause (Ward and Tsukahara 2000). Most
-# speakers go on before the listener nods, and by that the listener knows that they do: a low end
-# alone may be that of the turn.
+# A cue is at least this much speech with a low end (Ward and Tsukahara 2000), after which its
+# speaker goes on: by that a listener knows it from a turn's end, or from a speaker who thinks.
 _CUE_SPEECH_S = 0.7
-_CUE_PAUSES_S = {'short': (0.15, 0.5), 'long': (0.6, 1.05)}
-_P_SHORT = 0.65
-_CUE_ENDINGS = ('fall', 'dip')
+_CUE_ENDINGS = ('fall', 'dip', 'low', 'final')
+_CUE_PAUSE_S = (0.15, 0.45)
 _OTHER_PAUSE_S = (0.15, 0.7)
+# How often speakers think of what comes next, after low ends and other ones, and how long.
+_P_THINKS = {True: 0.3, False: 0.2}
+_THINKING_S = (0.7, 2.5)
+# How often nobody goes on after a turn, and how long; its logarithm is uniform.
+_P_SILENCE = 0.28
+_SILENCE_S = (0.8, 8.0)
 # The last words of a turn, which are no cue. Real ones lie a few semitones below the rest (-2 to
 # -5 in the median of real conversations), near the cues: a listener has to tell them.
 _LAST_ENDINGS = ('plain', 'final', 'low', 'drawn', 'faint')
@@ -75,8 +79,8 @@ class Dialogue:
     Attributes:
         duration_s: of all of it, whole frames.
         utterances: in no order.
-        cues: party who heard it -> times of cues for a nod, s: a low phrase end of the other, in
-            the other's turn, followed by a pause.
+        cues: party who heard it -> times of cues for a nod, s: a low phrase end of the other, who
+            goes on soon.
         events: party who heard it -> (time, 'question' or 'laugh').
         turns: (party, start, end) in order.
     """
@@ -179,11 +183,10 @@ class _Stage:
         promises: list[tuple[int, float]] = []  # utterances, and time, before each cue in a row
         for n, line in enumerate(lines):
             is_last = n == len(lines) - 1
-            if is_last and line.ending == 'fall':
-                line = Line(line.text, rng.choice(_LAST_ENDINGS))
-            pause = 'short' if rng.random() < _P_SHORT else 'long'
-            if not is_last and line.ending == 'fall' and pause == 'short':
-                line = Line(line.text, rng.choice(_CUE_ENDINGS))
+            is_low = line.ending == 'fall'
+            if is_low:
+                line = Line(line.text, rng.choice(_LAST_ENDINGS if is_last else _CUE_ENDINGS))
+            thinks = rng.random() < _P_THINKS[is_low]
             before = len(self.utterances), now_s
             end_s = self.place(party, line, now_s, ends_turn=is_last)
             if not np.isfinite(end_s):
@@ -192,8 +195,7 @@ class _Stage:
                     n_said, now_s = promises[0]
                     del self.utterances[n_said:]
                 break
-            is_low = line.ending in _CUE_ENDINGS
-            cued = not is_last and is_low and end_s - now_s >= _CUE_SPEECH_S
+            cued = is_low and not (is_last or thinks) and end_s - now_s >= _CUE_SPEECH_S
             promises = [*promises, before] if cued else []
             now_s = end_s
             if line.ending == 'rise':
@@ -205,9 +207,8 @@ class _Stage:
                 if rng.random() < 0.2:
                     self.place(other, Line(rng.choice(BACKCHANNELS), 'plain'), end_s + 0.55,
                                'backchannel')  # fmt: skip
-                now_s += rng.uniform(*_CUE_PAUSES_S[pause])
-            else:
-                now_s += rng.uniform(*_OTHER_PAUSE_S)
+            pause_s = _THINKING_S if thinks else _CUE_PAUSE_S if cued else _OTHER_PAUSE_S
+            now_s += rng.uniform(*pause_s)
         if np.isfinite(end_s) and rng.random() < 0.08:
             laugh_s = self.place(party, Line(rng.choice(LAUGHS), 'plain'), end_s + 0.2, 'laugh')
             if np.isfinite(laugh_s):
@@ -241,10 +242,10 @@ def converse(
     Let agent and user talk.
 
     Gaps between turns are normal around 0.2 ± 0.15 s, -0.3 to 0.6 s (TIMAR.md §8: about 200 ms);
-    one turn in four ends in a silence of 2 to 8 s; 6 % are interrupted. Inside a turn, a
-    pause follows a low end (a cue), of 0.15 to 0.5 s at two cues in three and of 0.6 to 1.05 s at
-    the others, or of 0.15 to 0.7 s any other; at one cue in five the listener says 'mhm' after
-    0.55 s. 8 % of the turns end in laughter.
+    one turn in four ends in a silence of 0.8 to 8 s; 6 % are interrupted. Inside a turn, a pause
+    of 0.15 to 0.45 s follows a low end (a cue), of 0.15 to 0.7 s any other; but after three low
+    ends in ten, and one other in five, the speaker thinks for 0.7 to 2.5 s (no cue). At one cue
+    in five the listener says 'mhm' after 0.55 s. 8 % of the turns end in laughter.
 
     Args:
         speakers: 'agent' and 'user', with `say`.
@@ -262,8 +263,8 @@ def converse(
         end_s = stage.take_turn(party, lines, now_s)
         if not np.isfinite(end_s) or not stage.turns:
             break
-        if rng.random() < 0.28 and not is_question:
-            now_s = end_s + rng.uniform(2, 8)
+        if rng.random() < _P_SILENCE and not is_question:
+            now_s = end_s + np.exp(rng.uniform(*np.log(_SILENCE_S)))
             party = PARTIES[rng.integers(2)]
         else:
             if rng.random() < 0.06:

@@ -24,22 +24,23 @@ _DEVIATION_DEG = np.array([1.7, 4.0, 1.7])
 # How wide, and how fast along the recorded path, a head moves: both silent, listening, speaking.
 _WIDTH = (0.12, 0.6, 1.0)
 _PACE = (0.5, 0.8, 1.2)
-# What the other does moves a head so much later, which is as late as a robot can: it hears 0.08 s
-# late and shows a plan 0.08 s later. Sooner, and what is to be drawn hangs on what was not heard
-# yet: a model that is taught so waits, and moves in pauses in case of a word.
-_LATE_S = 0.16
+# What the other does moves a head so much later. A robot hears 0.08 s late, shows a plan 0.08 s
+# later and plans again 0.2 s after: a frame knows what was 0.16 to 0.36 s before it. Sooner, and
+# what is to be drawn hangs on what was not heard yet: a model that is taught so waits, and moves
+# in pauses in case of a word.
+_LATE_S = 0.24
 # Whoever is spoken to raises, turns and tilts the head, degrees: nothing at first, then
 # first-order; pauses pass, for it comes back slowly, from wherever it is: what happened seconds
 # ago need not be remembered.
 ATTEND_DEG = np.array([-2.0, 4.0, 0.0])  # rather turned than raised: no nod begins like that
 _RISE_S, _PAUSE_S, _FALL_S = 0.1, 0.3, 4.0
 # Movement, unlike posture, dies down soon after a voice: held and falling, s.
-LIVELY_S = (0.04, 0.15)
+LIVELY_S = (0.04, 0.1)
 _SPEAKS = 0.35
 # Listeners also sway with the speaker's stress (Hadar et al. 1985: a quarter of their movements):
 # degrees at full energy, and the time of each of two first-order lags, s.
-SWAY_DEG = np.array([-1.1, 4.3, 2.6])
-_SWAY_LAG_S = 0.05
+SWAY_DEG = np.array([-1.3, 5.1, 3.1])
+_SWAY_LAG_S = 0.04
 _SWAY_FROM = 0.3  # energy: a word's last breath moves nobody
 # `follow` looks 0.55 s ahead, with next to no weight on the last 0.1 s: of its own voice a head
 # knows 0.12 s (`prosody._KNOWN_S`), of the other's nothing that is not over.
@@ -93,7 +94,7 @@ def attend_to(other: Prosody, hold_s: float = _PAUSE_S, fall_s: float = _FALL_S)
     """
     Follow whether the other speaks, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: 0.16 s after the energy rises above 0.35 a first-order rise of 0.1 s; `hold_s`
+    Formula: 0.24 s after the energy rises above 0.35 a first-order rise of 0.1 s; `hold_s`
     after it fell below for good a first-order fall of `fall_s`.
 
     Source: heads turn to who begins to speak within 0.2 to 0.4 s (Kendon 1967; latency of
@@ -106,7 +107,7 @@ def sway_with(other: Prosody) -> np.ndarray:
     """
     Follow how loud the other is, `[F]` 0 to 1, from what was heard by then.
 
-    Formula: (energy - 0.3) / 0.7, 0.16 s later, through two first-order lags of 0.05 s.
+    Formula: (energy - 0.3) / 0.7, 0.24 s later, through two first-order lags of 0.04 s.
 
     Source: Hadar, Steiner and Rose 1985 (listeners move in step with the speaker's stress).
     """
@@ -180,8 +181,8 @@ def converse_with_head(
     Formula: width · by_activity(width) · deviation · (√0.7 followed + √0.3 path), followed =
     own voice's `follow` (0.44 s later) while speaking, the other's (yaw mirrored, 0.6 s later)
     while listening; a beat of up to 0.9° down after each accent of its own; 0.4 of the other's
-    head 0.6 s ago, in 0.2-1.1 Hz, while it does not speak; breathing at 0.25 Hz, 0.12°; drift
-    below 0.05 Hz, 0.8°.
+    head 0.6 s ago, in 0.2-1.1 Hz, while the other speaks and it does not; breathing at 0.25 Hz,
+    0.12°; drift below 0.05 Hz, 0.8°.
 
     Args:
         own: what is heard of its voice.
@@ -217,7 +218,7 @@ def converse_with_head(
         band = scipy.signal.butter(1, (0.2, 1.1), 'bandpass', fs=_FPS, output='sos')
         # the filter is late above its middle only, 0.47 Hz
         copied = _later(scipy.signal.sosfilt(band, seen, axis=0), _MIMICRY_S)
-        head += _MIMICRY_GAIN * copied * (1 - speaking)
+        head += _MIMICRY_GAIN * copied * ((1 - speaking) * attends[:, None])
     head *= width[:, None]
     times = np.arange(n_frames) / _FPS
     head[:, 0] += np.deg2rad(0.12) * np.sin(2 * np.pi * (0.25 * times + rng.random()))

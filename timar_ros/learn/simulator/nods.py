@@ -21,8 +21,8 @@ _SHAPES = {
     'thrice': ('yes1', 63, 115, 3),
 }
 # P(nod | cue) of a neutral listener, and what attitude -1 and +1 make of it.
-_P_NOD = (0.0, 0.95, 1.0)
-LAG_S = 0.7
+_P_NOD = (0.0, 0.85, 1.0)
+LAG_S = 0.8
 _LAG_SPREAD_S = 0.04
 AMPLITUDE_DEG = 6.5
 
@@ -82,8 +82,8 @@ def plan_nods(
     """
     Decide which cues are answered, and when.
 
-    P(nod | cue) = 0.95 for the neutral listener, 0 at attitude -1, 1 at +1, linear between;
-    onset 0.7 ± 0.04 s after the cue (normal, at most 0.08 s off), amplitude 6.5° times
+    P(nod | cue) = 0.85 for the neutral listener, 0 at attitude -1, 1 at +1, linear between;
+    onset 0.8 ± 0.04 s after the cue (normal, at most 0.08 s off), amplitude 6.5° times
     (1 + 0.3 · attitude), ± 10 %. A cue within 1.2 s of an answered one is left out.
 
     Args:

@@ -88,7 +88,7 @@ def perform(
 
     Besides head, nods, eyes and mouth: who is spoken to raises the head by 2.0°, turns it by 4.0°
     and tilts it as the person does, and comes back slowly (`head.attend_to`), swaying by up to
-    5.1° with how loud the other is (`head.sway_with`), both 0.75 times as much while speaking;
+    6.1° with how loud the other is (`head.sway_with`), both 0.75 times as much while speaking;
     brows rise with accents (0.25) and 0.35 s after a question (0.5, with a tilt of 4°); a smile
     answers laughter after 0.3 s (0.5) and goes with one's own; what style and persona add. A
     smile takes from the rounding of lips, never from the jaw. The neck begins in the middle and is
