@@ -235,26 +235,25 @@ def test_personas_move_differently_and_keep_their_lips(stage):
     assert_array_equal(calm.channels['jawOpen'], lively.channels['jawOpen'])
 
 
-def _copied_yaw(stage, seen: np.ndarray) -> np.ndarray:
+def _copied_yaw(stage) -> tuple[np.ndarray, np.ndarray]:
+    """Return the yaw of a user who shakes the head all the time, and what is copied of it, rad."""
+    seen = np.zeros((_N_FRAMES, 3))
+    seen[:, 1] = 0.2 * np.sin(2 * np.pi * 0.4 * np.arange(_N_FRAMES) / _FPS)
     alone, together = (_perform(stage, seen=other).neck[:, 1] for other in (None, seen))
-    return together - alone
+    return seen[:, 1], together - alone
 
 
 def test_what_is_seen_of_the_other_is_copied_after_about_six_tenths_of_a_second(stage):
-    seen = np.zeros((_N_FRAMES, 3))
-    seen[:, 1] = 0.2 * np.sin(2 * np.pi * 0.4 * np.arange(_N_FRAMES) / _FPS)
-    copied = _copied_yaw(stage, seen)[60:]
+    seen, copied = _copied_yaw(stage)
     lags = range(5, 30)
-    likeness = [np.corrcoef(copied, np.roll(seen[:, 1], lag)[60:])[0, 1] for lag in lags]
+    likeness = [np.corrcoef(copied[60:], np.roll(seen, lag)[60:])[0, 1] for lag in lags]
 
     assert 0.45 <= lags[int(np.argmax(likeness))] / _FPS <= 0.75
     assert max(likeness) > 0.5
 
 
 def test_nothing_is_copied_when_nobody_speaks(stage):
-    seen = np.zeros((_N_FRAMES, 3))
-    seen[:, 1] = 0.2 * np.sin(2 * np.pi * 0.4 * np.arange(_N_FRAMES) / _FPS)
-    copied = np.abs(_copied_yaw(stage, seen))
+    copied = np.abs(_copied_yaw(stage)[1])
     speaks = _speaks(stage[0], 'agent', 'user')
     spoken = np.convolve(speaks, np.ones(_FPS), 'full')[:_N_FRAMES] > 0
 

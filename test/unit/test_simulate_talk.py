@@ -69,25 +69,27 @@ def test_a_cue_is_a_phrase_end_of_the_other_followed_by_a_pause(recordings):
             assert later and min(later) >= cue_s + 0.12
 
 
-def _pauses_after_low_ends(recordings) -> tuple[np.ndarray, np.ndarray]:
-    """Return how long speakers pause after low ends in their turns, s, and which are cues."""
-    pauses_s, are_cues = [], []
+def _heard(recordings):
+    """Yield the phrases of each voice of twelve conversations, and the other's cues, s."""
     for seed in range(12):
         dialogue = _talk(recordings, seed)
         for party, other in (('agent', 'user'), ('user', 'agent')):
-            said = [u for u in dialogue.of(other) if u.kind == 'phrase']
-            for ended, begun in itertools.pairwise(said):
-                is_low = ended.ending in _CUE_ENDINGS and ended.end_s - ended.start_s >= 0.7
-                if is_low and not ended.ends_turn:
-                    pauses_s.append(begun.start_s - ended.end_s)
-                    are_cues.append(
-                        any(ended.end_s == pytest.approx(cue_s) for cue_s in dialogue.cues[party])
-                    )
-    return np.array(pauses_s), np.array(are_cues)
+            yield [u for u in dialogue.of(other) if u.kind == 'phrase'], dialogue.cues[party]
 
 
 def test_speakers_go_on_soon_after_a_cue_and_who_thinks_gives_none(recordings):
-    pauses_s, are_cues = _pauses_after_low_ends(recordings)
+    pauses_s, are_cues = [], []
+    for said, cues_s in _heard(recordings):
+        low = [
+            (ended, begun.start_s - ended.end_s)
+            for ended, begun in itertools.pairwise(said)
+            if ended.ending in _CUE_ENDINGS and ended.end_s - ended.start_s >= 0.7
+            if not ended.ends_turn
+        ]
+        assert [ended.end_s for ended, pause_s in low if pause_s < 0.55] == pytest.approx(cues_s)
+        pauses_s += [pause_s for _, pause_s in low]
+        are_cues += [pause_s < 0.55 for _, pause_s in low]
+    pauses_s, are_cues = np.array(pauses_s), np.array(are_cues)
 
     assert are_cues.sum() > 50 and (~are_cues).sum() > 15
     assert pauses_s[are_cues].min() >= 0.12 and pauses_s[are_cues].max() <= 0.47
@@ -95,12 +97,10 @@ def test_speakers_go_on_soon_after_a_cue_and_who_thinks_gives_none(recordings):
 
 
 def test_the_last_words_of_a_turn_are_no_cue_and_not_bent_as_low(recordings):
-    for seed in range(12):
-        dialogue = _talk(recordings, seed)
-        for party, other in (('agent', 'user'), ('user', 'agent')):
-            last = [u for u in dialogue.of(other) if u.ends_turn]
-            assert not {u.ending for u in last} & {'fall', 'dip'}
-            assert not {u.end_s for u in last} & set(dialogue.cues[party])
+    for said, cues_s in _heard(recordings):
+        last = [u for u in said if u.ends_turn]
+        assert not {u.ending for u in last} & {'fall', 'dip'}
+        assert not {u.end_s for u in last} & set(cues_s)
 
 
 def test_silences_of_every_length_come_between_turns(recordings):

@@ -38,7 +38,7 @@ _THINKING_S = (0.7, 2.5)
 _P_SILENCE = 0.28
 _SILENCE_S = (0.8, 8.0)
 # The last words of a turn, which are no cue. Real ones lie a few semitones below the rest (-2 to
-# -5 in the median of real conversations), near the cues: a listener has to tell them.
+# -5 in the median of real conversations), as cues do: that nobody goes on tells them.
 _LAST_ENDINGS = ('plain', 'final', 'low', 'drawn', 'faint')
 
 
@@ -122,8 +122,8 @@ class RecordedSpeaker:
     Says the phrases of a recording in order, whatever the script has; its mouth is real.
 
     Phrases of 1 to 5 s, parted where the recording pauses. Without a mouth (`is_filmed` false)
-    phrases are bent as the script wants them; a turn's last words, questions apart, end as they
-    were spoken.
+    phrases are bent as the script wants them; those that are to end as a turn's last words may
+    (`_LAST_ENDINGS`) end as they were spoken.
     """
 
     def __init__(self, recording: Recording, first: int, is_filmed: bool):

@@ -37,7 +37,7 @@ ENDINGS = {
     'level': Ending(1.2),
     # A little faster, against the fall that programs end everything with.
     'plain': Ending(1.08),
-    # Of a turn's last words, which nobody nods at.
+    # Of a turn's last words, which nobody nods at; 'final' and 'low' also when a speaker goes on.
     'final': Ending(0.95, softer_db=1),
     'low': Ending(0.85, softer_db=3),
     'drawn': Ending(1.0, 1.5, 3),
