@@ -12,16 +12,19 @@ ROOT = Path(__file__).resolve().parents[1]
 HEADER = ['# Copyright timar_ros contributors', '# SPDX-License-Identifier: Apache-2.0']
 # What each layer may import of the others. A module at the top that is not named is a command: it
 # may import all but nodes.
+FOUNDATIONS = {'bounds', 'strict'}
 LAYERS = {
     '__init__': set(),
-    'motion': set(),
-    'config': {'motion'},
-    'config_file': set(),
-    'model': {'config', 'config_file', 'motion'},
-    'stream': {'config', 'motion', 'model'},
-    'retarget': {'config', 'motion', 'model', 'stream'},
-    'learn': {'config', 'config_file', 'motion', 'model', 'stream', 'retarget'},
-    'nodes': {'config', 'motion', 'model', 'stream', 'retarget', 'msg', 'srv'},
+    'bounds': set(),
+    'strict': set(),
+    'motion': FOUNDATIONS,
+    'config': {'motion', *FOUNDATIONS},
+    'config_file': FOUNDATIONS,
+    'model': {'config', 'config_file', 'motion', *FOUNDATIONS},
+    'stream': {'config', 'motion', 'model', *FOUNDATIONS},
+    'retarget': {'config', 'motion', 'model', 'stream', *FOUNDATIONS},
+    'learn': {'config', 'config_file', 'motion', 'model', 'stream', 'retarget', *FOUNDATIONS},
+    'nodes': {'config', 'motion', 'model', 'stream', 'retarget', 'msg', 'srv', *FOUNDATIONS},
 }
 COMMANDS = {'parity', 'benchmark'}
 ROS = re.compile(r'^(rclpy|launch\w*|ament_\w+|\w+_(msgs|srvs|interfaces)|rosidl\w*|tf2\w*)$')

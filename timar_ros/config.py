@@ -7,17 +7,16 @@ Knows the fields and what contradicts what. Refuses unknown keys; knows nothing 
 """
 
 import dataclasses
-import difflib
 
 from timar_ros.motion import get_space
+from timar_ros.strict import did_you_mean, quoted
 
 
 def _one_of(name: str, value, allowed) -> None:
     if value not in allowed:
-        close = difflib.get_close_matches(str(value), [str(a) for a in allowed], n=1)
-        hint = f'; did you mean {close[0]!r}?' if close else ''
         raise ValueError(
-            f'{name} must be one of {", ".join(map(str, allowed))}, got {value!r}{hint}'
+            f'{name} must be one of {", ".join(map(str, allowed))}, got {quoted(value)}'
+            f'{did_you_mean(value, allowed)}'
         )
 
 

@@ -3,10 +3,9 @@
 """Configurations from YAML and mappings, strictly, and back: a wrong key or type is named."""
 
 import dataclasses
-import difflib
 import typing
 
-import yaml
+from timar_ros.strict import did_you_mean, quoted, read_yaml
 
 
 def to_dict(config) -> dict:
@@ -23,7 +22,7 @@ def _as_tuple(value, hint, name: str):
         if all(type(item) is kind for item in value):
             return tuple(value)
     of = kind.__name__ if isinstance(kind, type) else 'list'
-    raise ValueError(f'{name} must be a list of {of}, got {value!r}')
+    raise ValueError(f'{name} must be a list of {of}, got {quoted(value)}')
 
 
 def from_dict(cls, mapping: dict, source: str):
@@ -39,24 +38,23 @@ def from_dict(cls, mapping: dict, source: str):
         ValueError: an unknown key (with the nearest known one), a wrong type or a contradiction.
     """
     if not isinstance(mapping, dict):
-        raise ValueError(f'{source}: expected a mapping of keys to values, got {mapping!r}')
+        raise ValueError(f'{source}: expected a mapping of keys to values, got {quoted(mapping)}')
     hints = typing.get_type_hints(cls)
     known = [field.name for field in dataclasses.fields(cls)]
     values = {}
     for key, value in mapping.items():
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, n=1)
-            hint = f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(known)}'
-            raise ValueError(f'{source}: unknown key {key!r}{hint}')
+            hint = did_you_mean(key, known) or f'; known: {", ".join(known)}'
+            raise ValueError(f'{source}: unknown key {quoted(key)}{hint}')
         if typing.get_origin(hints[key]) is tuple:
             values[key] = _as_tuple(value, hints[key], f'{source}: {key}')
             continue
         allowed = typing.get_args(hints[key]) or (hints[key],)
-        if float in allowed and type(value) is int:
+        if float in allowed and type(value) is int and abs(value) < 2**1000:
             value = float(value)
         if type(value) not in allowed:
             names = ' or '.join(getattr(kind, '__name__', str(kind)) for kind in allowed)
-            raise ValueError(f'{source}: {key} must be {names}, got {value!r}')
+            raise ValueError(f'{source}: {key} must be {names}, got {quoted(value)}')
         values[key] = value
     try:
         return cls(**values)
@@ -72,9 +70,4 @@ def load_yaml(cls, path):
         FileNotFoundError: there is no such file.
         ValueError: it is not YAML, or not this configuration.
     """
-    with open(path, encoding='utf-8') as file:
-        try:
-            mapping = yaml.safe_load(file) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f'{path}: not valid YAML: {error}') from None
-    return from_dict(cls, mapping, str(path))
+    return from_dict(cls, read_yaml(path) or {}, str(path))

@@ -9,10 +9,11 @@ positive rotation about x is nose down. ROS has x forward, y left, z up (REP-103
 """
 
 import dataclasses
-import difflib
 
 import numpy as np
 from scipy.spatial.transform import Rotation
+
+from timar_ros.strict import did_you_mean, quoted
 
 # Radians of jaw rotation at jawOpen = 1 (DESIGN.md, messages).
 JAW_RAD_PER_JAW_OPEN = 0.35
@@ -75,7 +76,9 @@ class MotionSpace:
             ValueError: the space has no such channel.
         """
         if name not in self.names:
-            raise ValueError(f'{self.name} has no channel {name!r}{_suggest(name, self.names)}')
+            raise ValueError(
+                f'{self.name} has no channel {quoted(name)}{_suggest(name, self.names)}'
+            )
         return self.names.index(name)
 
     def clamp(self, motion: np.ndarray) -> np.ndarray:
@@ -84,8 +87,7 @@ class MotionSpace:
 
 
 def _suggest(name, known) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    return f'; did you mean {close[0]!r}?' if close else f'; known: {", ".join(known)}'
+    return did_you_mean(name, known) or f'; known: {", ".join(known)}'
 
 
 def _flame56() -> MotionSpace:
@@ -139,7 +141,7 @@ def get_space(name: str) -> MotionSpace:
         ValueError: there is no such space.
     """
     if name not in SPACES:
-        raise ValueError(f'unknown motion space {name!r}{_suggest(name, SPACES)}')
+        raise ValueError(f'unknown motion space {quoted(name)}{_suggest(name, SPACES)}')
     return SPACES[name]
 
 
@@ -218,7 +220,7 @@ def frame_to_motion(
     lengths = {'arkit52': 52, 'flame50': 50}
     if expression_space not in lengths:
         raise ValueError(
-            f'expression_space must be arkit52 or flame50, got {expression_space!r}'
+            f'expression_space must be arkit52 or flame50, got {quoted(expression_space)}'
             f'{_suggest(expression_space, lengths)}'
         )
     expression = np.asarray(expression, np.float32)

@@ -1,0 +1,79 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Strangers' text and YAML files: read within bounds, quoted briefly in our error messages.
+
+Responsible for reading, quoting and suggesting names. Not for what a file or a text means.
+"""
+
+from collections.abc import Iterable
+import difflib
+import pathlib
+import reprlib
+from typing import Any
+
+import yaml
+
+_LONGEST = 80
+# difflib compares character by character; a text longer than this is no misspelt name.
+_LONGEST_NAME = 100
+_LARGEST_YAML = 1_000_000  # bytes
+
+_quote = reprlib.Repr()
+_quote.maxstring = _quote.maxother = _quote.maxlong = _LONGEST
+_quote.maxlevel = 2
+
+
+def quoted(value: Any) -> str:
+    """
+    Return `repr(value)`, shortened: about 80 characters of a text, six items of a list.
+
+    Safe for values of any size or depth, as a stranger's message or file may hold them.
+    """
+    return _quote.repr(value)
+
+
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """Return `text` with at most `longest` characters; an ellipsis marks the rest."""
+    return text if len(text) <= longest else f'{text[: longest - 1]}…'
+
+
+def did_you_mean(name: Any, known: Iterable[Any]) -> str:
+    """Return `; did you mean 'x'?` for the nearest of the known names, or an empty text."""
+    text = str(name)
+    if len(text) > _LONGEST_NAME:
+        return ''
+    close = difflib.get_close_matches(text, [str(each) for each in known], n=1)
+    return f'; did you mean {close[0]!r}?' if close else ''
+
+
+def read_yaml(path: str | pathlib.Path) -> Any:
+    """
+    Read a YAML file of at most 1 MB.
+
+    Returns:
+        its content; None for an empty file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is too large, nested too deep, or no YAML; one sentence with the place.
+    """
+    try:
+        with open(path, 'rb') as file:
+            text = file.read(_LARGEST_YAML + 1)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # a folder, a name too long, a name with a zero
+        raise ValueError(f'{shortened(str(path))}: cannot be read: {error}') from None
+    if len(text) > _LARGEST_YAML:
+        raise ValueError(f'{path}: expected YAML of at most 1 MB, got more; give the right file')
+    try:
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError(f'{path}: not valid YAML: nested too deep; flatten it') from None
+    # NOTE: PyYAML's constructors raise what Python's own do: a date of month 13 is a ValueError.
+    except (yaml.YAMLError, ValueError, OverflowError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f'{path}: not valid YAML: {shortened(" ".join(str(error).split()), 200)}; '
+            'check indentation, colons and brackets there'
+        ) from None
