@@ -21,7 +21,8 @@ def _as_tuple(value, hint, name: str):
             return tuple(_as_tuple(item, kind, name) for item in value)
         if all(type(item) is kind for item in value):
             return tuple(value)
-    of = kind.__name__ if isinstance(kind, type) else 'list'
+    # NOTE: on Python 3.10 tuple[int] counts as a type, of the name 'tuple'.
+    of = 'list' if typing.get_origin(kind) is tuple else kind.__name__
     raise ValueError(f'{name} must be a list of {of}, got {quoted(value)}')
 
 

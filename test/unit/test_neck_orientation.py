@@ -19,7 +19,8 @@ FULL = [name for name in NAMES if len(load_robot(name, FOLDER).chain) == 3]
 
 def _heads(n=200, amplitude=0.3, seed=0):
     rotvec = np.random.default_rng(seed).normal(size=(n, 3)) * amplitude
-    return Rotation.from_rotvec(rotvec).as_quat(canonical=True)
+    quaternion = Rotation.from_rotvec(rotvec).as_quat()
+    return np.where(quaternion[:, 3:] < 0, -quaternion, quaternion)
 
 
 @pytest.mark.parametrize('chain', list(itertools.permutations(['roll', 'pitch', 'yaw'])))

@@ -165,7 +165,7 @@ def draw(recorded: Recorded, path, delay_s: float = 0.0, title: str = '') -> Non
         loud = loud / max(loud.max(), 1e-9)
         voices.fill_between(time_s, sign * loud, color=_COLOURS[voice], lw=0, label=voice)
     voices.set(ylabel='voices', yticks=[], ylim=(-1.1, 1.1))
-    voices.legend(loc='upper right', ncols=2, frameon=False)
+    voices.legend(loc='upper right', ncol=2, frameon=False)
     degrees = np.rad2deg(recorded.neck)
     for axis, name, colour in (
         (0, 'nod (down +)', '#14213d'),
@@ -175,7 +175,7 @@ def draw(recorded: Recorded, path, delay_s: float = 0.0, title: str = '') -> Non
         neck.plot(lived_s, degrees[:, axis], label=name, color=colour, lw=1.4)
     neck.axhline(0, color='0.85', lw=0.8, zorder=0)
     neck.set(ylabel='neck, degrees')
-    neck.legend(loc='upper right', ncols=3, frameon=False)
+    neck.legend(loc='upper right', ncol=3, frameon=False)
     mouth.plot(lived_s, np.rad2deg(recorded.jaw_open), color='#6a4c93', lw=1.2, label='jaw open')
     if 'agent' in recorded.voices:
         loud = voice_envelope(*recorded.voices['agent'], _LOUDNESS_HZ)
@@ -186,7 +186,7 @@ def draw(recorded: Recorded, path, delay_s: float = 0.0, title: str = '') -> Non
             label="agent's voice",
         )  # fmt: skip
     mouth.set(ylabel='jaw, degrees', xlabel='s', xlim=(0, end_s))
-    mouth.legend(loc='upper right', ncols=2, frameon=False)
+    mouth.legend(loc='upper right', ncol=2, frameon=False)
     for axes in (voices, neck, mouth):
         axes.spines[['top', 'right']].set_visible(False)
     figure.suptitle(title, x=0.01, ha='left')

@@ -102,6 +102,7 @@ class SpeechDetector:
             raise _not_installed('onnxruntime') from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors: onnxruntime 1.12 lists 270 constants as not used
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=['CPUExecutionProvider']
         )
