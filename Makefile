@@ -1,8 +1,8 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Each target does what is missing of the set-up it needs. `make clean` begins the build anew,
-# `make distclean` everything.
+# Each target does what is missing of the set-up it needs, Debian packages included. `make clean` starts
+# the build over, `make distclean` everything.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,12 +11,16 @@ MADE := $(VENV)/made
 INSTALLED_TORCH := $(shell cat $(MADE)/torch 2> /dev/null)
 NECK_TURNS ?= 1000000
 TORCH ?= $(or $(INSTALLED_TORCH),cpu)
+PIP_LISTS := $(addprefix toolchain/,constraints.txt core.txt ros.txt dev.txt)
 SOURCES := $(shell find timar_ros msg launch config -type f -not -name '*.pyc')
+
+# groups of toolchain/debian.txt
+PACKAGES := build $(if $(filter setup,$(MAKECMDGOALS)),sound) $(if $(filter test,$(MAKECMDGOALS)),tests)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check bench bench-faults clean distclean FORCE
+.PHONY: help machine setup demo test check bench bench-faults clean distclean FORCE
 
 help:
 	@echo 'make setup    virtual environment, ROS 2 and torch in it, and our package built'
@@ -31,26 +35,29 @@ help:
 setup: install/.built
 	@echo '== ready: source env.sh'
 
-$(MADE)/venv: toolchain/check_machine.sh
-	@toolchain/check_machine.sh $(PYTHON)
+# in one call for all targets that were asked for: one list, one password
+machine:
+	@toolchain/prepare_machine.sh $(PYTHON) $(PACKAGES)
+
+# one that an interrupted or failed run has left has no pip
+$(MADE)/venv: | machine
 	@echo '== virtual environment: $(VENV)'
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@mkdir -p $(MADE) && touch $@
 
 $(MADE)/torch: $(MADE)/venv toolchain/install_torch.sh $(if $(filter $(INSTALLED_TORCH),$(TORCH)),,FORCE)
-	@echo '== torch ($(TORCH))'
+	@echo '== torch ($(TORCH)), a minute or two'
 	@toolchain/install_torch.sh $(TORCH)
 	@echo $(TORCH) > $@
 
-$(MADE)/packages: $(MADE)/torch $(wildcard toolchain/*.txt) toolchain/relocate_wheels.py
-	@echo '== ROS 2 and Python packages'
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint toolchain/constraints.txt --requirement toolchain/core.txt \
+$(MADE)/packages: $(MADE)/torch $(PIP_LISTS) toolchain/relocate_wheels.py
+	@echo '== ROS 2 and Python packages, a minute or two'
+	@toolchain/pip.sh install --constraint toolchain/constraints.txt --requirement toolchain/core.txt \
 	  --requirement toolchain/ros.txt --requirement toolchain/dev.txt
 	@$(VENV)/bin/python toolchain/relocate_wheels.py
 	@touch $@
 
-install/.built: $(MADE)/packages CMakeLists.txt package.xml $(SOURCES)
+install/.built: $(MADE)/packages CMakeLists.txt package.xml $(SOURCES) | machine
 	@echo '== colcon build'
 	@source ./env.sh && colcon build
 	@touch $@

@@ -12,26 +12,33 @@ version=2.13.0
 constraints=toolchain/constraints.txt
 python=.venv/bin/python
 kind=$1
+errors=$(mktemp)
+trap 'rm -f "$errors"' EXIT
 
 share_system_packages() {
   sed -i "s/^include-system-site-packages = .*/include-system-site-packages = $1/" .venv/pyvenv.cfg
 }
-pip_install() { "$python" -m pip install --quiet --disable-pip-version-check --constraint $constraints "$@"; }
+pip_install() { toolchain/pip.sh install --constraint $constraints "$@"; }
+
+# On PyPI the only build for Linux is the one with CUDA. Another index or folder may be configured that
+# has the small one; else uv knows PyTorch's own index. Why each failed matters only if all fail.
+install_cpu_build() {
+  if pip_install "torch==$version+cpu" 2>> "$errors"; then return; fi
+  if pip_install uv 2>> "$errors" && "$python" -m uv pip install --quiet --python "$python" \
+    --constraint $constraints --torch-backend=cpu "torch==$version" 2>> "$errors"; then return; fi
+  echo "PyTorch's CPU build cannot be had from here; taking PyPI's, which is large (3 GB)" >&2
+  if pip_install "torch==$version"; then return; fi
+  echo "and these were the reasons before:" >&2
+  sed '/^$/d' "$errors" >&2
+  return 1
+}
 
 share_system_packages false
 pip_install numpy  # torch looks for it when it is imported
 case $kind in
-  cpu)
-    # On PyPI the only build for Linux is the one with CUDA. Another index or folder may be configured that
-    # has the small one; else uv knows PyTorch's own index.
-    pip_install "torch==$version+cpu" 2> /dev/null ||
-      { pip_install uv && "$python" -m uv pip install --quiet --python "$python" \
-          --constraint $constraints --torch-backend=cpu "torch==$version"; } ||
-      { echo "PyTorch's CPU build cannot be had from here; taking PyPI's, which is large" >&2
-        pip_install "torch==$version"; }
-    ;;
+  cpu) install_cpu_build ;;
   cuda) pip_install "torch===$version" ;;  # === refuses 2.13.0+cpu
-  system) "$python" -m pip uninstall --quiet --yes torch; share_system_packages true ;;
+  system) toolchain/pip.sh uninstall --yes torch; share_system_packages true ;;
   *) echo "expected TORCH=cpu, cuda or system, got TORCH=$kind" >&2; exit 1 ;;
 esac
 
