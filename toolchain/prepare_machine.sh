@@ -31,7 +31,7 @@ has_library() {
 }
 has_modules() { "$python" -c "import ${1// /, }" 2> /dev/null; }
 has_headers() {
-  "$python" -c 'import os, sysconfig as s; exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
+  "$python" -c 'import os, sys, sysconfig as s; sys.exit(not os.path.exists(s.get_path("include") + "/Python.h"))' \
     2> /dev/null
 }
 # Ubuntu's chromium is a snap, or a script that asks for one; a snap sees no /tmp, where the tests live.
@@ -107,17 +107,17 @@ by_hand() {
 
 # ---- apt-get ----
 # Nothing is asked, nothing is removed, and another program's lock is waited for, five minutes at most.
+n_waits=60 # of LOCK_PAUSE_S, in all
 apt() {
-  local tries
-  for tries in {1..60}; do
-    if "${root[@]}" env DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none NEEDRESTART_SUSPEND=1 \
-      apt-get -q -y --no-remove --no-install-recommends -o Dpkg::Options::=--force-confdef \
-      -o Dpkg::Options::=--force-confold "$@" < /dev/null > "$log" 2>&1; then return 0; fi
+  while ! "${root[@]}" env DEBIAN_FRONTEND=noninteractive APT_LISTCHANGES_FRONTEND=none NEEDRESTART_SUSPEND=1 \
+    apt-get -q -y --no-remove --no-install-recommends -o Dpkg::Options::=--force-confdef \
+    -o Dpkg::Options::=--force-confold "$@" < /dev/null > "$log" 2>&1; do
     grep -q 'Could not get lock\|Unable to lock\|Unable to acquire the dpkg' "$log" || return 1
-    if [ "$tries" = 1 ]; then note 'another program is installing packages; waiting for it'; fi
+    if [ $n_waits = 60 ]; then note 'another program is installing packages; waiting for it'; fi
+    if [ $n_waits = 0 ]; then return 1; fi
+    n_waits=$((n_waits - 1))
     sleep "${LOCK_PAUSE_S:-5}"
   done
-  return 1
 }
 reason() { { grep -E '^(E:|W:|Err:|dpkg: error)' "$log" || tail -n 5 "$log"; } | uniq | head -n 8 | sed 's/^/   /'; }
 update() {
@@ -183,7 +183,7 @@ installation and run 'colcon build' (README, \"On your robot\")"
   fi
 }
 check_python() {
-  if ! "$python" -c 'import sys; exit(not (3, 10) <= sys.version_info < (3, 14))'; then
+  if ! "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))'; then
     fail "expected Python 3.10 to 3.13, for which ROS wheels exist, got $("$python" --version) as '$python';
 name another: make setup PYTHON=python3.12"
   fi
