@@ -12,7 +12,8 @@ from sensor_msgs.msg import JointState
 
 from timar_ros.msg import HeadMotionPlan
 from timar_ros.nodes.arguments import ARGUMENTS
-from timar_ros.nodes.bringup import compose, end, read_arguments, wanted_nodes
+from timar_ros.nodes.bringup import compose, read_arguments, wanted_nodes
+from timar_ros.nodes.running import end
 
 pytestmark = pytest.mark.graph
 
@@ -79,7 +80,7 @@ def robot(domain_id, monkeypatch):
         return made
 
     yield make
-    end(made)
+    end(made.values())
     rclpy.try_shutdown()
 
 

@@ -15,7 +15,6 @@ from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import message_class
 from timar_ros.nodes.playout import FrameQueue
 from timar_ros.nodes.speaking import Speaking
-from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.nodes.worker import Worker
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.vad import SpeechDetector
@@ -204,18 +203,3 @@ def test_speech_is_told_from_noise_and_silence_as_it_comes():
     assert not any(told['voice'][:5])
     assert sum(told['voice'][10:45]) > 28
     assert not any(told['voice'][55:])
-
-
-def test_the_same_warning_with_other_numbers_is_told_once():
-    class Logger:
-        told = []
-
-        def warning(self, text):
-            self.told.append(text)
-
-    warnings = ThrottledWarnings(Logger())
-
-    for text in ('lost 3 samples', 'lost 4.5 samples', 'the clock jumped by -5 s'):
-        warnings.warn(text)
-
-    assert Logger.told == ['lost 3 samples', 'the clock jumped by -5 s']

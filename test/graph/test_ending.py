@@ -1,7 +1,8 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The wish to end, at any moment of a process."""
+"""The request to end, at any moment of a process."""
 
+import signal
 import subprocess
 import sys
 
@@ -13,40 +14,77 @@ _PROGRAM = """
 import os, signal
 from timar_ros.nodes.ending import EndRequest
 
+{before}
 request = EndRequest()
 assert not request.is_made
 {moment}
-assert request.is_made
-request.spin(None)  # needs no callback to end
-print('rested')
+print('made' if request.is_made else 'not made')
 """
 _MOMENTS = {
-    'code': 'os.kill(os.getpid(), signal.SIGINT)',
-    'exec': 'exec("os.kill(os.getpid(), signal.SIGTERM)")',
+    'code': 'os.kill(os.getpid(), signal.{name})',
+    'exec': 'exec("os.kill(os.getpid(), signal.{name})")',
     'finalizer': """
 class Leaving:
     def __del__(self):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.{name})
 Leaving()
 """,
 }
+_NAMES = ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT')
 
 
-def run(moment: str) -> tuple[int, str]:
-    """Return how a process ended that was told to at a moment, and what it said."""
-    command = [sys.executable, '-c', _PROGRAM.format(moment=moment)]
+def run(moment: str, before: str = '') -> tuple[int, str]:
+    """Return how a process ended that was asked to at a moment, and what it printed."""
+    command = [sys.executable, '-c', _PROGRAM.format(moment=moment, before=before)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return ended.returncode, ended.stdout + ended.stderr
 
 
+@pytest.mark.parametrize('name', _NAMES)
 @pytest.mark.parametrize('moment', _MOMENTS)
-def test_the_wish_to_end_is_taken_at_any_moment_and_the_rest_goes_on(moment):
-    assert run(_MOMENTS[moment]) == (0, 'rested\n')
+def test_a_request_to_end_is_taken_at_any_moment_and_the_program_continues(moment, name):
+    assert run(_MOMENTS[moment].format(name=name)) == (0, 'made\n')
 
 
-def test_the_second_wish_ends_at_once():
-    code, text = run('\n'.join([_MOMENTS['code']] * 2))
+@pytest.mark.parametrize(
+    ('name', 'said'),
+    [
+        ('SIGINT', 'made\n'),
+        ('SIGQUIT', 'made\n'),  # a job that a script starts in the background ignores both
+        ('SIGHUP', 'not made\n'),  # nohup
+    ],
+)
+def test_signals_that_were_ignored_ask_for_the_end_except_that_of_nohup(name, said):
+    before = f'signal.signal(signal.{name}, signal.SIG_IGN)'
 
-    assert code != 0
-    assert 'KeyboardInterrupt' in text
-    assert 'rested' not in text
+    assert run(_MOMENTS['code'].format(name=name), before) == (0, said)
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_the_second_signal_ends_at_once_without_a_traceback(name):
+    code, text = run('\n'.join(_MOMENTS['code'].format(name=n) for n in ('SIGINT', name)))
+
+    assert code == -getattr(signal, name)
+    assert text == ''
+
+
+@pytest.mark.parametrize('is_first_process', [False, True])
+def test_the_second_signal_ends_a_process_that_hangs_in_its_end(is_first_process):
+    hanging = (
+        'import threading; '
+        + _MOMENTS['code'].format(name='SIGTERM')
+        + """
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+while True:
+    try:
+        threading.Event().wait()
+    except BaseException:
+        pass
+"""
+    )
+    first = 'import timar_ros.nodes.ending as e; e._IS_FIRST = True' if is_first_process else ''
+
+    code, text = run(hanging, first)
+
+    assert code == (128 + signal.SIGTERM if is_first_process else -signal.SIGTERM)
+    assert text == ''

@@ -8,17 +8,12 @@ The nodes of `conversation.launch.py` in one process, where there is no launch_r
 Knows which nodes make a robot; knows nothing of what they do.
 """
 
-import contextlib
 import importlib
 import json
 import sys
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
-
 from timar_ros.nodes.arguments import ARGUMENTS
-from timar_ros.nodes.ending import EndRequest
+from timar_ros.nodes.running import construct, end, run
 
 # Imported when they are wanted: not every robot has what each of them needs.
 _CLASSES = {
@@ -40,10 +35,10 @@ def compose(wanted: dict[str, dict], namespace: str = '', params_file: str = '')
         params_file: YAML with parameters; wins over those in `wanted`, as in a launch file.
 
     Returns:
-        The nodes by name, not yet in an executor. Destroy them with `end`.
+        The nodes by name, not yet in an executor. Destroy them with `running.end`.
 
     Raises:
-        ValueError, FileNotFoundError: one refuses its parameters; none is left then.
+        ValueError, OSError, RuntimeError: one refuses its parameters; none is left then.
     """
     nodes = {}
     try:
@@ -55,20 +50,12 @@ def compose(wanted: dict[str, dict], namespace: str = '', params_file: str = '')
             ]
             words += ['--params-file', params_file] if params_file else []
             node_class = getattr(module, _CLASSES[name])
-            nodes[name] = node_class(namespace=namespace, cli_args=['--ros-args', *words])
+            options = {'namespace': namespace, 'cli_args': ['--ros-args', *words]}
+            nodes[name] = construct(node_class, **options)
     except BaseException:
-        end(nodes)
+        end(nodes.values())
         raise
     return nodes
-
-
-def end(nodes: dict) -> None:
-    """Let the head come to rest, then destroy all nodes."""
-    if 'neck' in nodes:
-        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-            nodes['neck'].come_to_rest()
-    for node in reversed(nodes.values()):
-        node.destroy_node()
 
 
 def wanted_nodes(values: dict[str, str]) -> dict[str, dict]:
@@ -125,25 +112,13 @@ def main(args=None) -> None:
     if '-h' in words or '--help' in words:
         sys.stdout.write(_help())
         return
-    nodes = {}
-    try:
+
+    def make():
         values = read_arguments(words)
-        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
-        request = EndRequest()
         nodes = compose(wanted_nodes(values), values['namespace'], values['params_file'])
-        executor = SingleThreadedExecutor()
-        for node in nodes.values():
-            executor.add_node(node)
-        request.spin(executor)
-    except (ValueError, FileNotFoundError) as error:
-        if nodes:
-            raise
-        sys.exit(f'bringup: {error}')
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        end(nodes)
-        rclpy.try_shutdown()
+        return nodes.values()
+
+    run('bringup', make, [])
 
 
 if __name__ == '__main__':

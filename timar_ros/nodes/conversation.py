@@ -15,10 +15,8 @@ import functools
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-import rclpy
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool, Trigger
@@ -30,6 +28,7 @@ from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import VoiceSubscription
 from timar_ros.nodes.params import declare
 from timar_ros.nodes.playout import FrameQueue
+from timar_ros.nodes.running import construct, run
 from timar_ros.nodes.session import Session
 from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.nodes.worker import Worker
@@ -382,16 +381,8 @@ class ConversationNode(LifecycleNode):
 
 
 def main(args=None):
-    """Run the conversation node until it is told to stop."""
-    rclpy.init(args=args)
-    node = ConversationNode()
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    """Run the node until a signal."""
+    run('conversation', lambda: [construct(ConversationNode)], args)
 
 
 if __name__ == '__main__':

@@ -26,10 +26,11 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from timar_ros.nodes.bag import RecorderNode
-from timar_ros.nodes.bringup import compose, end
+from timar_ros.nodes.bringup import compose
 from timar_ros.nodes.demo_report import draw, read_recorded, summarise
 from timar_ros.nodes.recording import read_voice
 from timar_ros.nodes.replay import ReplayNode
+from timar_ros.nodes.running import end
 
 _FACE_PORT = 8390
 _LOOK_S = 10.0  # what a browser may take to show the face before the voices begin
@@ -137,9 +138,7 @@ def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
         recorder.close()
         return schedule.shown_ns(0) / 1e9
     finally:
-        for node in others:
-            node.destroy_node()
-        end(nodes)
+        end([*nodes.values(), *others])
         rclpy.try_shutdown()
 
 

@@ -9,13 +9,10 @@ may see it `face_server`'s, what an expression means `retarget.face`'s.
 
 import dataclasses
 import json
-import sys
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
@@ -30,6 +27,7 @@ from timar_ros.nodes.hearing import VoiceSubscription
 from timar_ros.nodes.joints import head_frames_from_msg
 from timar_ros.nodes.params import declare, parameter
 from timar_ros.nodes.playout import FrameQueue
+from timar_ros.nodes.running import construct, run
 from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.retarget.action_units import EXPRESSED, action_units
 from timar_ros.retarget.face import load_mapping, to_arkit
@@ -280,21 +278,7 @@ def action_units_to_msg(units: np.ndarray):
 
 def main(args=None):
     """Run the node."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = FaceNode()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (ValueError, FileNotFoundError) as error:
-        if node is not None:
-            raise
-        sys.exit(f'face: {error}')
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    run('face', lambda: [construct(FaceNode)], args)
 
 
 if __name__ == '__main__':

@@ -13,9 +13,7 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -30,6 +28,7 @@ from timar_ros.nodes.devices import (
     told_ns,
 )
 from timar_ros.nodes.params import declare, parameter
+from timar_ros.nodes.running import construct, run
 from timar_ros.stream.capture import Capture
 
 _QUEUE_BLOCKS = 200  # 2 s or more; a longer stall loses audio, which the sample count then shows
@@ -221,15 +220,7 @@ def main(args=None):
     if '--list' in arguments:
         sys.stdout.write(list_devices('input') + '\n')
         return
-    rclpy.init(args=args)
-    node = MicrophoneNode()
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    run('microphone', lambda: [construct(MicrophoneNode)], args)
 
 
 if __name__ == '__main__':

@@ -9,7 +9,6 @@ Knows topics, rates and the service. What the joints do is decided in `retarget.
 import dataclasses
 import os
 import pathlib
-import sys
 import time
 
 from ament_index_python.packages import get_package_share_directory
@@ -17,17 +16,14 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped, QuaternionStamped
 import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from timar_ros.msg import HeadMotionPlan
-from timar_ros.nodes.ending import EndRequest
 from timar_ros.nodes.joints import (
     TFMessage,
     commands_to_msg,
@@ -39,6 +35,7 @@ from timar_ros.nodes.joints import (
     transform_to_msg,
 )
 from timar_ros.nodes.params import declare, parameter
+from timar_ros.nodes.running import construct, run
 from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.retarget.neck import Neck, NeckConfig
 from timar_ros.retarget.robot import OUTPUTS, load_robot, missing_joints_text
@@ -223,7 +220,7 @@ class NeckNode(Node):
             return
         until_s = time.monotonic() + _REST_S
         while self._is_turning() and time.monotonic() < until_s:
-            rclpy.spin_once(self, timeout_sec=_LOOK_S)
+            rclpy.spin_once(self, executor=self.executor, timeout_sec=_LOOK_S)
         # What the timer sent last may still have turned.
         if self._output in _STREAMED:
             self._send_target(self._now_ns())
@@ -339,25 +336,7 @@ class NeckNode(Node):
 
 def main(args=None):
     """Run the node; at its end the head comes to rest first."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    request = EndRequest()
-    node = None
-    try:
-        node = NeckNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        request.spin(executor)
-        node.come_to_rest()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (ValueError, FileNotFoundError) as error:
-        if node is not None:
-            raise
-        sys.exit(f'neck: {error}')
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    run('neck', lambda: [construct(NeckNode)], args)
 
 
 if __name__ == '__main__':

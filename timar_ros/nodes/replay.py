@@ -11,9 +11,7 @@ moved. What to publish when is `recording`'s and `recording_bag`'s.
 """
 
 from rcl_interfaces.msg import SetParametersResult
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.task import Future
@@ -28,6 +26,7 @@ from timar_ros.nodes.playhead import Playhead
 from timar_ros.nodes.recording import WavRecording
 from timar_ros.nodes.recording_bag import BagRecording
 from timar_ros.nodes.replay_params import ReplayParams
+from timar_ros.nodes.running import construct, run
 
 _NS_PER_S = 1_000_000_000
 _NS_PER_MS = 1_000_000
@@ -352,21 +351,15 @@ class ReplayNode(Node):
 
 def main(args=None):
     """Play a recording, then end."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        node = ReplayNode()
-        rclpy.spin_until_future_complete(node, node.done)
-        if node.done.done() and not node.done.result():
-            raise SystemExit(1)  # its last message says why
-    except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f'replay: {error}') from None
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+    nodes = []
+
+    def make():
+        nodes.append(construct(ReplayNode))
+        return nodes
+
+    run('replay', make, args, is_over=lambda: nodes[0].done.done())
+    if nodes[0].done.done() and not nodes[0].done.result():
+        raise SystemExit(1)  # its last message says why
 
 
 if __name__ == '__main__':

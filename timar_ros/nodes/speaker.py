@@ -11,9 +11,7 @@ import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import Trigger
@@ -29,6 +27,7 @@ from timar_ros.nodes.devices import (
     told_ns,
 )
 from timar_ros.nodes.params import declare, parameter
+from timar_ros.nodes.running import construct, run
 from timar_ros.stream.audio import AudioPacket, packet_from_fields
 from timar_ros.stream.playback import PlaybackCursor, PlaybackSchedule
 
@@ -255,15 +254,7 @@ def main(args=None):
     if '--list' in arguments:
         sys.stdout.write(list_devices('output') + '\n')
         return
-    rclpy.init(args=args)
-    node = SpeakerNode()
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.destroy_node()
-        rclpy.try_shutdown()
+    run('speaker', lambda: [construct(SpeakerNode)], args)
 
 
 if __name__ == '__main__':

@@ -1,0 +1,125 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+Responsible for the life of a process with nodes: start, refusal in one sentence, run, rest, end.
+
+Not for what the nodes do. Every program of `nodes/` ends through here, so that each signal at each
+moment leads to the same end.
+"""
+
+import os
+import pathlib
+import sys
+import tempfile
+import traceback
+
+import rclpy
+from rclpy.exceptions import NameValidationException
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from timar_ros.nodes.ending import EndRequest
+from timar_ros.nodes.executor import FaultTolerantExecutor
+from timar_ros.strict import shortened
+
+# What a constructor refuses with a sentence for the user; anything else is a fault of the code.
+REFUSALS = (ValueError, OSError, RuntimeError, NameValidationException)
+
+
+def run(name: str, make, args=None, is_over=lambda: False) -> None:
+    """
+    Run nodes until a signal, then bring the head to rest and destroy them.
+
+    Exits with 1 and one sentence where a node refuses to start.
+
+    Args:
+        name: of the program, put before that sentence.
+        make: returns the nodes; called once ROS is up.
+        args: of ROS; None: those of the command line.
+        is_over: looked at after each callback; True ends the run.
+    """
+    request = EndRequest()
+    nodes = []
+    try:
+        try:
+            _init(args)
+            nodes = list(make())
+        except REFUSALS as error:
+            sys.exit(f'{name}: {_sentence(error)}')
+        executor = FaultTolerantExecutor()
+        for node in nodes:
+            executor.add_node(node)
+        request.spin(executor, is_over)
+    finally:
+        end(nodes)
+        rclpy.try_shutdown()
+
+
+def construct(node_class, **options):
+    """Make a node; if its constructor fails, destroy what it has made, threads and ports too."""
+    node = node_class.__new__(node_class)
+    try:
+        node.__init__(**options)
+    except BaseException:
+        _destroy(node, is_half_built=True)
+        raise
+    return node
+
+
+def end(nodes) -> None:
+    """Let heads come to rest, then destroy the nodes; what fails does not keep the others."""
+    for node in nodes:
+        if hasattr(node, 'come_to_rest'):
+            try:
+                node.come_to_rest()
+            except Exception:
+                if rclpy.ok():  # else nothing can be sent any more
+                    traceback.print_exc()
+    for node in reversed(list(nodes)):
+        _destroy(node)
+
+
+def _destroy(node, is_half_built: bool = False) -> None:
+    try:
+        node.destroy_node()
+    except Exception:
+        if not is_half_built:
+            traceback.print_exc()
+            return
+        try:  # its own end may need what was not made yet
+            Node.destroy_node(node)
+        except Exception:  # not even the node of rclpy was made
+            return
+
+
+def _sentence(error: Exception) -> str:
+    """Return the text of a refusal on one line, without rcl's places in its source."""
+    text = ' '.join(str(error).split())
+    return shortened(text.split(', at ')[0] if type(error).__name__ == 'RCLError' else text, 2000)
+
+
+def _init(args) -> None:
+    """Initialize ROS without its signal handlers, and where no log can be written, without one."""
+    folder = _log_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        is_writable = False
+    if not is_writable:
+        os.environ['ROS_LOG_DIR'] = tempfile.mkdtemp(prefix='ros_log_')
+        sys.stderr.write(
+            f'no log can be written to {folder}; it goes to {os.environ["ROS_LOG_DIR"]}; set '
+            'ROS_LOG_DIR to a folder that can be written to\n'
+        )
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+
+
+def _log_folder() -> pathlib.Path:
+    """Return where ROS writes its logs: as rcl_logging_interface decides."""
+    own, home = os.environ.get('ROS_LOG_DIR'), os.environ.get('ROS_HOME')
+    folder = pathlib.Path(own or pathlib.Path(home or '~/.ros') / 'log')
+    try:
+        return folder.expanduser()
+    except RuntimeError:  # no home
+        return folder
