@@ -14,7 +14,7 @@ import collections
 import functools
 import time
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.clock import Clock, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -24,6 +24,7 @@ from std_srvs.srv import SetBool, Trigger
 from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan, HeadStyle
 from timar_ros.nodes import clockwatch, loading
 from timar_ros.nodes.convert import stamp_to_ns, state_to_msg
+from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import VoiceSubscription
 from timar_ros.nodes.params import declare
@@ -73,8 +74,7 @@ class ConversationNode(LifecycleNode):
         self._next_moment_ns = self._due_ns = 0
         self._drain_rounds = self._n_heard_then = 0
         self._drained = self.create_guard_condition(self._on_drained)
-        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._health = Health(self.get_name())
+        self._diagnostics, self._health = Diagnostics(self), Health()
         self.create_service(SetBool, '~/enable', self._on_enable)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=self._steady)
@@ -372,12 +372,12 @@ class ConversationNode(LifecycleNode):
             for name in ('latency', 'engine', 'added'):
                 figures.update(percentiles(getattr(session.times, name).copy(), name))
         rates = ('user_messages', 'agent_messages', 'plans', 'frames')
-        stamp = self.get_clock().now().to_msg()
-        msg = self._health.look(counters, figures, rates, time.monotonic(), stamp)
+        trouble, shown = self._health.look(counters, figures, rates, time.monotonic())
         if self._worker is None:
-            msg.status[0].message = self._refusal or 'not active'
-            msg.status[0].level = DiagnosticStatus.ERROR if self._refusal else DiagnosticStatus.OK
-        self._diagnostics_pub.publish(msg)
+            error = DiagnosticStatus.ERROR
+            self._diagnostics.publish(shown, self._refusal, note='not active', level=error)
+        else:
+            self._diagnostics.publish(shown, trouble)
 
 
 def main(args=None):

@@ -23,6 +23,7 @@ from timar_ros.msg import AudioChunk, ConversationState, HeadMotion, HeadMotionP
 from timar_ros.stream.audio import pcm_from_samples
 
 _NS_PER_S = 1_000_000_000
+_LAST_SEC = 2**31 - 1  # of a stamp: in January 2038
 
 
 def stamp_to_ns(stamp) -> int:
@@ -31,8 +32,16 @@ def stamp_to_ns(stamp) -> int:
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:
-    """Return integer nanoseconds as a ROS stamp; before 0, sec is negative and nanosec is not."""
+    """
+    Return integer nanoseconds as a ROS stamp; before 0, sec is negative and nanosec is not.
+
+    Times that a stamp cannot hold, before 1901 or after 2038, become the nearest that it can.
+    """
     sec, nanosec = divmod(int(stamp_ns), _NS_PER_S)
+    if sec > _LAST_SEC:
+        return Time(sec=_LAST_SEC, nanosec=_NS_PER_S - 1)
+    if sec < -_LAST_SEC - 1:
+        return Time(sec=-_LAST_SEC - 1)
     return Time(sec=sec, nanosec=nanosec)
 
 

@@ -10,8 +10,6 @@ Knows nothing of samples.
 from collections.abc import Callable
 import threading
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-
 # PortAudio opens, closes and lists devices for one caller at a time, and lists them anew only
 # while no stream of this process is open; several nodes may share the process.
 _portaudio = threading.Lock()
@@ -94,16 +92,6 @@ def told_ns(delay_s: float) -> int | None:
     return round(delay_s * 1e9) if 0.0 < delay_s < 2.0 else None
 
 
-def health(name: str, trouble: str, counters: dict, stamp) -> DiagnosticArray:
-    """Say how a sound node is doing: `trouble` in words, '' for none, and its counters."""
-    level = DiagnosticStatus.WARN if trouble else DiagnosticStatus.OK
-    status = DiagnosticStatus(name=name, level=level, message=trouble or 'ok')
-    status.values = [KeyValue(key=key, value=str(value)) for key, value in counters.items()]
-    array = DiagnosticArray(status=[status])
-    array.header.stamp = stamp
-    return array
-
-
 class KeptStream:
     """
     A stream on a sound device, opened again whenever the device goes away.
@@ -132,7 +120,7 @@ class KeptStream:
         self._is_flushing = False
         self._closing = threading.Event()
         self._gone = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='sound')
+        self._thread = threading.Thread(target=self._run, name='sound', daemon=True)
         self._thread.start()
 
     def flush(self) -> None:

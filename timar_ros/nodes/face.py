@@ -10,7 +10,6 @@ may see it `face_server`'s, what an expression means `retarget.face`'s.
 import dataclasses
 import json
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -20,6 +19,7 @@ from sensor_msgs.msg import JointState
 from timar_ros.motion import ARKIT_NAMES, quaternion_to_neck
 from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan
 from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
+from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.face_levels import FaceLevels
 from timar_ros.nodes.face_server import FaceServer, ServerConfig
 from timar_ros.nodes.face_wire import pack_plan, pack_state
@@ -129,7 +129,7 @@ class FaceNode(Node):
         self._units_pub = None
         if FacialActionUnits is not None:
             self._units_pub = self.create_publisher(FacialActionUnits, 'face/action_units', 10)
-        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = Diagnostics(self)
 
     def destroy_node(self):
         """Close the server, then the node."""
@@ -256,15 +256,8 @@ class FaceNode(Node):
             self._publish_timer.cancel()
 
     def _on_diagnose(self) -> None:
-        status = DiagnosticStatus(name=self.get_name(), level=DiagnosticStatus.OK, message='ok')
-        if self._is_unmapped:
-            status.level = DiagnosticStatus.WARN
-            status.message = 'flame50 without a mapping: neck and jaw only'
-        shown = {'url': self.server.url, **self.counters}
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in shown.items()]
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics_pub.publish(array)
+        trouble = 'flame50 without a mapping: neck and jaw only' if self._is_unmapped else ''
+        self._diagnostics.publish({'url': self.server.url, **self.counters}, trouble)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -1,12 +1,11 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-How the conversation node is doing, as a diagnostic message: rates, latency, losses.
+Responsible for how the conversation node is doing: rates, latency, losses, in words.
 
-Knows which counters mean trouble when they grow. Reads no clock.
+Not for publishing it. Knows which counters mean trouble when they grow; reads no clock.
 """
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 
 # Growing means that something is wrong now, with what to say of it.
@@ -33,19 +32,13 @@ def percentiles(values, name: str) -> dict[str, float]:
 
 
 class Health:
-    """
-    Compare counters with those of the last look.
+    """Compare counters with those of the last look."""
 
-    Args:
-        node_name: what the diagnostics are called.
-    """
-
-    def __init__(self, node_name: str):
-        self._node_name = node_name
+    def __init__(self):
         self._counters: dict[str, float] = {}
         self._steady_s: float | None = None
 
-    def look(self, counters: dict, figures: dict, rates: tuple, steady_s: float, stamp):
+    def look(self, counters: dict, figures: dict, rates: tuple, steady_s: float):
         """
         Sum up since the last look.
 
@@ -54,28 +47,21 @@ class Health:
             figures: name -> value to show as it is.
             rates: names of counters to show per second, too.
             steady_s: of a clock that never jumps.
-            stamp: of the message.
 
         Returns:
-            A DiagnosticArray with one status.
+            What is wrong, in words ('' for nothing), and all that there is to show, by name.
         """
         grown = {name: count - self._counters.get(name, 0) for name, count in counters.items()}
         elapsed_s = None if self._steady_s is None else steady_s - self._steady_s
         self._counters, self._steady_s = dict(counters), steady_s
-        status = DiagnosticStatus(name=self._node_name, level=DiagnosticStatus.OK, message='ok')
         troubles = [
             f'{text} ({grown[name]} more)'
             for name, text in TROUBLE.items()
             if grown.get(name, 0) > 0
         ]
-        if troubles:
-            status.level, status.message = DiagnosticStatus.WARN, '; '.join(troubles)
         shown = dict(figures)
         for name in rates:
             if elapsed_s:
                 shown[f'{name}_hz'] = round(grown.get(name, 0) / elapsed_s, 1)
         shown.update(counters)
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in shown.items()]
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = stamp
-        return array
+        return '; '.join(troubles), shown

@@ -11,7 +11,6 @@ import queue
 import sys
 import time
 
-from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -22,11 +21,11 @@ from timar_ros.nodes.convert import audio_chunk
 from timar_ros.nodes.devices import (
     KeptStream,
     find_device,
-    health,
     import_sounddevice,
     list_devices,
     told_ns,
 )
+from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.params import declare, parameter
 from timar_ros.nodes.running import construct, run
 from timar_ros.stream.capture import Capture
@@ -107,7 +106,7 @@ class MicrophoneNode(Node):
         self._rate_hz = self._params.sample_rate_hz
         self._lost_samples = 0  # when last diagnosed
         self._inbox = _Inbox()
-        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = Diagnostics(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=steady)
         self._stream = KeptStream(self._open, self._serve, self.get_logger(), self._params.retry_s)
@@ -200,8 +199,7 @@ class MicrophoneNode(Node):
         if capture.lost_samples > self._lost_samples:
             trouble = trouble or 'audio is lost'
         self._lost_samples = capture.lost_samples
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics_pub.publish(health(self.get_name(), trouble, counters, stamp))
+        self._diagnostics.publish(counters, trouble)
 
     def _tell_losses(self, lost_before: int, steps_before: int) -> None:
         lost = self._capture.lost_samples - lost_before

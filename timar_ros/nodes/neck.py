@@ -12,7 +12,6 @@ import pathlib
 import time
 
 from ament_index_python.packages import get_package_share_directory
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped, QuaternionStamped
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -24,6 +23,7 @@ from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
 from timar_ros.msg import HeadMotionPlan
+from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.joints import (
     TFMessage,
     commands_to_msg,
@@ -175,7 +175,7 @@ class NeckNode(Node):
                 QuaternionStamped, 'neck/base_orientation', self._on_base, qos_profile_sensor_data
             )
         self.create_service(SetBool, '~/enable', self._on_enable)
-        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = Diagnostics(self)
         # On a steady clock, so that they go on while simulated time stands.
         self.create_timer(_LOOK_S, self._update, clock=self._steady)
         self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=self._steady)
@@ -316,19 +316,13 @@ class NeckNode(Node):
 
     def _on_diagnose(self) -> None:
         missing = self._neck.missing_joints
-        status = DiagnosticStatus(name=self.get_name(), level=DiagnosticStatus.OK, message='ok')
+        trouble, note = '', '' if self._neck.is_enabled else 'disabled'
         if missing and self._counters['plans']:
-            status.level = DiagnosticStatus.WARN
-            status.message = missing_joints_text(self._robot, missing, self._reported)
-            self._warnings.warn(status.message)
-        elif not self._neck.is_enabled:
-            status.message = 'disabled'
+            trouble = missing_joints_text(self._robot, missing, self._reported)
+            self._warnings.warn(trouble)
         shown = {'robot': self._robot.name, 'is_enabled': self._neck.is_enabled}
         shown |= {'solve_ms': round(self._solve_ms, 2), **self.counters}
-        status.values = [KeyValue(key=key, value=str(value)) for key, value in shown.items()]
-        array = DiagnosticArray(status=[status])
-        array.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics_pub.publish(array)
+        self._diagnostics.publish(shown, trouble, note=note)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

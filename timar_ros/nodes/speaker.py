@@ -10,7 +10,6 @@ import dataclasses
 import sys
 import time
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -21,11 +20,11 @@ from timar_ros.nodes.convert import audio_chunk
 from timar_ros.nodes.devices import (
     KeptStream,
     find_device,
-    health,
     import_sounddevice,
     list_devices,
     told_ns,
 )
+from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.params import declare, parameter
 from timar_ros.nodes.running import construct, run
 from timar_ros.stream.audio import AudioPacket, packet_from_fields
@@ -114,7 +113,7 @@ class SpeakerNode(Node):
             QoSProfile(depth=1000, reliability=reliable),
         )
         self.create_service(Trigger, '~/stop', self._on_stop)
-        self._diagnostics_pub = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics = Diagnostics(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # goes on where the node's clock is set
         self.create_timer(_PUMP_S, self._announce, clock=steady)
         self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=steady)
@@ -198,8 +197,7 @@ class SpeakerNode(Node):
         if faults > self._faults:
             trouble = trouble or 'speech is interrupted or refused, see the counters'
         self._faults = faults
-        stamp = self.get_clock().now().to_msg()
-        self._diagnostics_pub.publish(health(self.get_name(), trouble, counters, stamp))
+        self._diagnostics.publish(counters, trouble)
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
