@@ -15,25 +15,28 @@ import functools
 import time
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.clock import Clock, ClockType, JumpThreshold
-from rclpy.duration import Duration
-from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from std_srvs.srv import SetBool, Trigger
 
 from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan, HeadStyle
-from timar_ros.nodes import clockwatch, loading
+from timar_ros.nodes import loading
+from timar_ros.nodes.clock_jumps import ClockJumps
 from timar_ros.nodes.convert import stamp_to_ns, state_to_msg
 from timar_ros.nodes.diagnostics import Diagnostics
-from timar_ros.nodes.health import Health, percentiles
+from timar_ros.nodes.health import Health, session_health
 from timar_ros.nodes.hearing import VoiceSubscription
+from timar_ros.nodes.latched import LatchedOrNotSubscription
+from timar_ros.nodes.message_size import held_bytes
 from timar_ros.nodes.params import declare
 from timar_ros.nodes.playout import FrameQueue
 from timar_ros.nodes.running import construct, run
-from timar_ros.nodes.session import Session
+from timar_ros.nodes.session import Session, style_key
 from timar_ros.nodes.throttle import ThrottledWarnings
+from timar_ros.nodes.transitions import AnsweringLifecycleNode, logged
 from timar_ros.nodes.worker import Worker
 from timar_ros.stream.voices import VOICES
+from timar_ros.strict import shortened
 
 _WATCH_S = 0.1
 _DIAGNOSE_S = 1.0
@@ -42,15 +45,15 @@ _LISTEN_BEFORE_NS = 80_000_000
 # Audio that arrived before a planning moment is heard before it, however the executor orders
 # callbacks; a flood of audio puts a plan off by at most so many rounds.
 _MAX_DRAIN_ROUNDS = 50
+_LONGEST_TRACE = 3000  # characters
 
 
-class ConversationNode(LifecycleNode):
+class ConversationNode(AnsweringLifecycleNode):
     """
     Listen to a conversation and move the agent's head in it.
 
     Attributes:
         schedule: of the conversation, None before the first activation.
-        is_starting: it is about to activate by itself.
         is_active: it listens and plans.
     """
 
@@ -65,9 +68,11 @@ class ConversationNode(LifecycleNode):
         self.schedule = self._model = self._worker = self._session = None
         self._voices = {}
         self._entities = []
+        self._styles = None
         self._frames = FrameQueue()
         self._plans = collections.deque()  # from the worker's thread
-        self._warn = ThrottledWarnings(self.get_logger()).warn
+        self._log = ThrottledWarnings(self.get_logger())
+        self._warn = self._log.warn
         self._counts = collections.Counter()  # the executor's
         self._worker_counts = collections.Counter()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -78,15 +83,14 @@ class ConversationNode(LifecycleNode):
         self.create_service(SetBool, '~/enable', self._on_enable)
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=self._steady)
-        self._start_timer = None
         if self._refusal or self._params.activate_on_start:
-            self._start_timer = self.create_timer(0.0, self._on_start, clock=self._steady)
+            self.start_by_itself()
 
-    is_starting = property(lambda self: self._start_timer is not None)
     is_active = property(lambda self: self._worker is not None)
 
     # Life cycle
 
+    @logged
     def on_configure(self, state):
         """Load the weights, warm up, and begin to be found by publishers."""
         try:
@@ -103,20 +107,19 @@ class ConversationNode(LifecycleNode):
                     functools.partial(self._on_audio_info, voice),
                 )
         except (OSError, ValueError, RuntimeError) as error:
-            self.get_logger().error(f'cannot configure: {error}')
-            self._free()
-            return TransitionCallbackReturn.FAILURE
+            return self.refuse_to_configure(error, is_final=bool(self._refusal))
         if self._params.persona and not self._model.config.personas:
             self._warn(f'these weights have no personas; persona {self._params.persona!r} ignored')
         self._plan_pub = self.create_lifecycle_publisher(HeadMotionPlan, 'agent/motion_plan', 10)
         self._motion_pub = self.create_lifecycle_publisher(HeadMotion, 'agent/motion', 50)
         self._state_pub = self.create_lifecycle_publisher(ConversationState, '~/state', 10)
         any_qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-        subscribe = self.create_subscription
         self._entities = [
-            subscribe(HeadMotion, 'user/head_motion', self._on_user_motion, any_qos),
-            subscribe(HeadStyle, 'agent/style', self._on_style, 10),
+            self.create_subscription(HeadMotion, 'user/head_motion', self._on_user_motion, any_qos)
         ]
+        self._styles = LatchedOrNotSubscription(
+            self, HeadStyle, 'agent/style', self._on_style, key_of=style_key
+        )
         config = self._model.config
         self.get_logger().info(
             f'configured: {config.motion_space}, {config.turn_s:g} s turns on '
@@ -124,6 +127,7 @@ class ConversationNode(LifecycleNode):
         )
         return super().on_configure(state)
 
+    @logged
     def on_activate(self, state):
         """Begin a new conversation."""
         params = self._params
@@ -140,26 +144,25 @@ class ConversationNode(LifecycleNode):
         self._frame_timer = self.create_timer(1 / self.schedule.config.fps, self._on_frame_timer)
         self._arm(self._plan_timer, self._next_moment_ns)
         self._watch_timer = self.create_timer(_WATCH_S, self._on_watch, clock=self._steady)
-        self._clock_watch = clockwatch.ClockWatch(self._now_ns())
-        forward = Duration(nanoseconds=clockwatch.FORWARD_NS)
-        jump = JumpThreshold(min_forward=forward, min_backward=Duration(nanoseconds=-1))
-        self._jump_handle = self.get_clock().create_jump_callback(
-            jump, post_callback=self._on_clock_jump
-        )
+        self._clock_jumps = ClockJumps(self, self._on_jump)
+        self._styles.take_latched()
         self.get_logger().info('active: a new conversation begins with the next sound')
         return super().on_activate(state)
 
+    @logged
     def on_deactivate(self, state):
         """Glide to rest and forget the conversation."""
         self._stop(glide=True)
         self.get_logger().info('inactive')
         return super().on_deactivate(state)
 
+    @logged
     def on_cleanup(self, state):
         """Free the model."""
         self._free()
         return super().on_cleanup(state)
 
+    @logged
     def on_shutdown(self, state):
         """Glide to rest, and free everything."""
         self._stop(glide=True)
@@ -173,11 +176,10 @@ class ConversationNode(LifecycleNode):
         # rclpy leaves its services, and with them the node, on the graph until they are collected.
         self._state_machine.destroy_when_not_in_use()
 
-    def _on_start(self):
-        self.destroy_timer(self._start_timer)
-        self._start_timer = None
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+    def release(self) -> None:
+        """Free all that transitions have made, wherever one of them failed."""
+        self._stop(glide=False)
+        self._free()
 
     def _stop(self, glide: bool) -> None:
         if self._worker is None:
@@ -186,7 +188,7 @@ class ConversationNode(LifecycleNode):
         if glide:
             self._session.rest()
         self._worker = None
-        self._jump_handle.unregister()
+        self._clock_jumps.close()
         for timer in (self._plan_timer, self._frame_timer, self._watch_timer):
             self.destroy_timer(timer)
 
@@ -197,6 +199,9 @@ class ConversationNode(LifecycleNode):
         self._voices = {}
         for entity in self._entities:
             self.destroy_subscription(entity)
+        if self._styles is not None:
+            self._styles.close()
+        self._styles = None
         if self._entities:
             for publisher in (self._plan_pub, self._motion_pub, self._state_pub):
                 self.destroy_lifecycle_publisher(publisher)
@@ -215,21 +220,23 @@ class ConversationNode(LifecycleNode):
             )
             return
         job = functools.partial(self._session.hear, voice, msg, now_ns)
-        if not self._worker.do(job, n_bytes=len(getattr(msg, 'data', b'')) or 4000):
+        if not self._worker.do(job, n_bytes=held_bytes(msg)):
             self._warn('the worker is behind by minutes of audio; the newest is dropped')
 
     def _on_audio_info(self, voice: str, info) -> None:
         if self._worker is not None:
-            self._worker.do(functools.partial(self._session.describe, voice, info))
+            job = functools.partial(self._session.describe, voice, info)
+            self._worker.do(job, n_bytes=held_bytes(info))
 
     def _on_user_motion(self, msg: HeadMotion) -> None:
         if self._worker is not None:
-            self._worker.do(functools.partial(self._session.see, msg), n_bytes=1)
+            self._worker.do(functools.partial(self._session.see, msg), n_bytes=held_bytes(msg))
 
     def _on_style(self, msg: HeadStyle) -> None:
         if self._worker is not None:
             now_ns, persona = self._now_ns(), self._params.persona
-            self._worker.do(functools.partial(self._session.restyle, msg, now_ns, persona), 1)
+            job = functools.partial(self._session.restyle, msg, now_ns, persona)
+            self._worker.do(job, n_bytes=held_bytes(msg))
 
     def _on_params(self, params: loading.ConversationParams) -> None:
         self._params = params
@@ -261,7 +268,7 @@ class ConversationNode(LifecycleNode):
         timer.reset()
 
     def _on_plan_timer(self) -> None:
-        if self._has_jumped():
+        if self._clock_jumps.look():
             return
         now_ns, moment_ns = self._now_ns(), self._next_moment_ns
         if moment_ns <= now_ns:
@@ -291,7 +298,7 @@ class ConversationNode(LifecycleNode):
         self._due_ns = 0
 
     def _on_frame_timer(self) -> None:
-        if self._has_jumped():
+        if self._clock_jumps.look():
             return
         while self._plans:
             self._frames.replace(self._plans.popleft())
@@ -303,25 +310,15 @@ class ConversationNode(LifecycleNode):
         self._arm(self._frame_timer, min(soon_ns, self._frames.next_ns(soon_ns)))
 
     def _on_watch(self) -> None:
-        self._has_jumped()
+        self._clock_jumps.look()
         now_ns = self._now_ns()
         self._worker.do(functools.partial(self._publish_state, now_ns), n_bytes=1)
         if self._next_moment_ns - now_ns > _LISTEN_BEFORE_NS:
             self._worker.do(functools.partial(self._session.listen, now_ns), n_bytes=1)
 
-    def _has_jumped(self) -> bool:
-        """Look whether the system's clock was set; a simulated one tells us by itself."""
-        step_ns = self._clock_watch.look(self._now_ns())
-        if not step_ns or self.get_clock().ros_time_is_active:
-            return False
-        self._jump(step_ns)
-        return True
-
-    def _on_clock_jump(self, jump) -> None:
-        if self._worker is not None and self.get_clock().ros_time_is_active:
-            self._jump(jump.delta.nanoseconds)
-
-    def _jump(self, step_ns: int) -> None:
+    def _on_jump(self, step_ns: int) -> None:
+        if self._worker is None:
+            return
         now_ns = self._now_ns()
         self._frames.clear()
         self._plans.clear()
@@ -348,7 +345,10 @@ class ConversationNode(LifecycleNode):
     def _on_fault(self, trace: str) -> None:
         if self.context.ok():
             self._worker_counts['faults'] += 1
-            self.get_logger().error(f'a job failed, the conversation begins anew:\n{trace}')
+            self._log.error(
+                'a job failed, and a new conversation begins',
+                details=lambda: shortened(trace, _LONGEST_TRACE),
+            )
             self._session.reset()
 
     # Health
@@ -362,15 +362,10 @@ class ConversationNode(LifecycleNode):
                     'sample written holds'
                 )
         counters, figures = dict(self._counts + self._worker_counts), {}
+        counters['refused_transitions'] = self.n_refused_transitions
         if self._worker is not None:
-            session = self._session
-            counters = {**session.counters, **counters}
-            counters['late_plans'] = session.n_late_plans
-            counters['skipped_moments'] = session.n_skipped_moments
-            counters['dropped_messages'] = self._worker.n_overflowed
-            figures['pending_jobs'] = self._worker.n_pending
-            for name in ('latency', 'engine', 'added'):
-                figures.update(percentiles(getattr(session.times, name).copy(), name))
+            of_session, figures = session_health(self._session, self._worker)
+            counters = {**of_session, **counters}
         rates = ('user_messages', 'agent_messages', 'plans', 'frames')
         trouble, shown = self._health.look(counters, figures, rates, time.monotonic())
         if self._worker is None:

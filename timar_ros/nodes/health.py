@@ -31,6 +31,20 @@ def percentiles(values, name: str) -> dict[str, float]:
     return {f'{name}_p50_ms': round(float(p50), 2), f'{name}_p99_ms': round(float(p99), 2)}
 
 
+def session_health(session, worker) -> tuple[dict, dict]:
+    """Return counters and figures of a conversation that runs, by name."""
+    counters = {
+        **session.counters,
+        'late_plans': session.n_late_plans,
+        'skipped_moments': session.n_skipped_moments,
+        'dropped_messages': worker.n_overflowed,
+    }
+    figures = {'pending_jobs': worker.n_pending}
+    for name in ('latency', 'engine', 'added'):
+        figures.update(percentiles(getattr(session.times, name).copy(), name))
+    return counters, figures
+
+
 class Health:
     """Compare counters with those of the last look."""
 

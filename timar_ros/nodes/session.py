@@ -236,6 +236,12 @@ class Session:
             self._warn(text)
 
 
+def style_key(msg: HeadStyle):
+    """Return what two messages of the same style have in common."""
+    manner = msg.emotion, msg.intensity, msg.attitude, msg.expressiveness, msg.persona
+    return stamp_to_ns(msg.header.stamp), hash(manner)
+
+
 def style_from_msg(msg: HeadStyle, arrival_ns: int, persona: str) -> tuple[int, AgentStyle]:
     """
     Return from when on a style holds, ns, and the style.

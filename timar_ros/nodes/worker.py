@@ -1,20 +1,20 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-One thread that does a node's slow work, job by job, in the order in which the jobs came.
+Responsible for one thread that does a node's slow work, job by job, in order of arrival.
 
-Knows how much waits and how to end. What a job does is its own business; one that fails is told
-and forgotten, and the next one done.
+Not for what a job does. Bounds the memory of what waits; a job that fails is reported, and the
+next one is done.
 """
 
 import queue
 import threading
 import traceback
 
-# Sound that waits: minutes of a stalled worker; then the newest is dropped.
+# Sound that waits, the message in hand included: minutes of a stalled worker; then the newest is
+# dropped.
 _MAX_PENDING_BYTES = 16_000_000
-# A waiting message costs at least so much.
-_MESSAGE_BYTES = 1000
+_JOB_BYTES = 1000  # of a job, at least
 
 
 class Worker:
@@ -38,7 +38,7 @@ class Worker:
         # Each is written by one thread only: the executor's, and the worker's.
         self._bytes_in = 0
         self._bytes_out = 0
-        self._thread = threading.Thread(target=self._run, name='conversation')
+        self._thread = threading.Thread(target=self._run, name='conversation', daemon=True)
         self._thread.start()
 
     @property
@@ -58,7 +58,7 @@ class Worker:
             False if it was dropped and counted, because too much waits.
         """
         if n_bytes:
-            n_bytes += _MESSAGE_BYTES
+            n_bytes += _JOB_BYTES
             if self._bytes_in - self._bytes_out + n_bytes > _MAX_PENDING_BYTES:
                 self.n_overflowed += 1
                 return False
@@ -75,12 +75,16 @@ class Worker:
     def _run(self) -> None:
         while not self._is_stopping:
             job, n_bytes = self._inbox.get()
-            self._bytes_out += n_bytes
             if job is None:
                 return
-            try:
-                job()
-            except ValueError as error:
-                self._on_refused(str(error))
-            except Exception:
-                self._on_fault(traceback.format_exc())
+            self._do(job)
+            del job  # and the message in it, before the next one is counted
+            self._bytes_out += n_bytes
+
+    def _do(self, job) -> None:
+        try:
+            job()
+        except ValueError as error:
+            self._on_refused(str(error))
+        except Exception:
+            self._on_fault(traceback.format_exc())

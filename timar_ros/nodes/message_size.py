@@ -1,0 +1,27 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Responsible for how much memory a message holds, whatever its type. Not for limits on that."""
+
+_OWN_BYTES = 1000  # the object itself, about
+
+
+def held_bytes(value) -> int:
+    """
+    Return about how many bytes a message, or a field of one, holds.
+
+    Looks at the first element of a list only, so that a message of any size costs little.
+    """
+    if hasattr(value, 'get_fields_and_field_types'):
+        names = value.get_fields_and_field_types()
+        return _OWN_BYTES + sum(held_bytes(getattr(value, name)) for name in names)
+    if hasattr(value, 'nbytes'):  # NumPy
+        return value.nbytes
+    try:
+        n = len(value)
+    except TypeError:
+        return 0  # a number: counted with its message
+    if not n or isinstance(value, str | bytes | bytearray):
+        return n
+    if hasattr(value, 'itemsize'):  # array.array
+        return n * value.itemsize
+    return n * max(held_bytes(value[0]), 8)
