@@ -15,3 +15,5 @@ MAX_UTTERANCE_S = 600  # one utterance, all of its messages
 MAX_PLAN_FRAMES = 3_000  # of one HeadMotionPlan: two minutes at 25 fps; the rest is cut
 MAX_SAMPLE = 4.0  # times full scale; what lies beyond is clipped
 MAX_FILE_SAMPLES = 10**9  # of one recording, all channels: 17 hours at 16 kHz
+MAX_BAG_RECORD_BYTES = 2**28  # one chunk or message of a bag, unpacked
+MAX_ARRAYS_BYTES = 2**29  # all arrays of one npz, unpacked

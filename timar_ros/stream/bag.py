@@ -3,71 +3,33 @@
 """
 Messages out of a bag, mcap or sqlite3, without a ROS installation.
 
-Knows rosbag2's files and message definitions: those that a bag brings along, else ours, as the
-caller has them, and those of the audio messages that have a fixed definition. Refuses to know
-what a message means.
+Responsible for a bag as one sequence of messages, however many files hold it, and for saying in
+numbers what of it cannot be read. Not for what a message means.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 import dataclasses
 import pathlib
+import tempfile
 from typing import Any
 
-from rosbags.interfaces import Connection, MessageDefinitionFormat
-from rosbags.rosbag2 import Reader
-from rosbags.typesys import (
-    Stores,
-    get_types_from_idl,
-    get_types_from_msg,
-    get_typestore,
-)
+from timar_ros.stream.bag_files import BagFiles, find_bag_files, is_packed
+from timar_ros.stream.bag_mcap import MAGIC as _MCAP
+from timar_ros.stream.bag_mcap import open_mcap
+from timar_ros.stream.bag_sqlite import MAGIC as _SQLITE
+from timar_ros.stream.bag_sqlite import open_sqlite
+from timar_ros.stream.bag_storage import Channel, Storage, in_order_of_time
+from timar_ros.stream.bag_types import BagTypes
+from timar_ros.stream.unpack import ZSTD_MAGIC, unpack_file
+from timar_ros.strict import quoted, shortened
 
-AUDIO_TYPES = (
-    'timar_ros/msg/AudioChunk',
-    'audio_common_msgs/msg/AudioData',
-    'audio_common_msgs/msg/AudioDataStamped',
-    'audio_common_msgs/msg/AudioStamped',
-    'naoqi_bridge_msgs/msg/AudioBuffer',
-    'foxglove_msgs/msg/RawAudio',
-)
-AUDIO_INFO = 'audio_common_msgs/msg/AudioInfo'
-# What messages about sound and heads are made of.
-_COMMON = ('builtin_interfaces/', 'std_msgs/', 'geometry_msgs/')
-_IDL_SEPARATOR = '=' * 80 + '\n'
-
-# For bags that bring no definitions, as sqlite3 does on Humble. Two packages share the name
-# audio_common_msgs: which one it is follows from the topic's type.
-_DRIVERS = {
-    'audio_common_msgs/msg/AudioData': 'uint8[] data',
-    'audio_common_msgs/msg/AudioDataStamped': (
-        'std_msgs/Header header\naudio_common_msgs/AudioData audio'
-    ),
-    AUDIO_INFO: (
-        'uint8 channels\nuint32 sample_rate\nstring sample_format\nuint32 bitrate\n'
-        'string coding_format'
-    ),
-}
-_PORTAUDIO = {
-    'audio_common_msgs/msg/AudioData': (
-        'float32[] float32_data\nint32[] int32_data\nint16[] int16_data\nint8[] int8_data\n'
-        'uint8[] uint8_data'
-    ),
-    AUDIO_INFO: 'int32 format\nint32 channels\nint32 rate\nint32 chunk',
-    'audio_common_msgs/msg/Audio': (
-        'audio_common_msgs/AudioData audio_data\naudio_common_msgs/AudioInfo info'
-    ),
-    'audio_common_msgs/msg/AudioStamped': (
-        'std_msgs/Header header\naudio_common_msgs/Audio audio'
-    ),
-}
 _OTHERS = {
-    'naoqi_bridge_msgs/msg/AudioBuffer': (
-        'std_msgs/Header header\nuint16 frequency\nuint8[] channel_map\nint16[] data'
-    ),
-    'foxglove_msgs/msg/RawAudio': (
-        'builtin_interfaces/Time timestamp\nuint8[] data\nstring format\nuint32 sample_rate\n'
-        'uint32 number_of_channels'
-    ),
+    b'#ROSBAG': "a bag of ROS 1: 'rosbags-convert --src FILE --dst FOLDER'",
+    b'\x1f\x8b': "packed with gzip: 'gunzip FILE'",
+    b'PK': "a zip: 'unzip FILE'",
+    b'\x04\x22\x4d\x18': "packed with lz4: 'lz4 -d FILE'",
+    b'version https://git-lfs': "a pointer of Git LFS: 'git lfs pull'",
 }
 
 
@@ -99,7 +61,7 @@ class Bag:
     A bag to read from, in a `with`.
 
     Args:
-        path: its folder, or a single .mcap or .db3 file.
+        path: its folder, its metadata.yaml, or a single .mcap or .db3 file; packed by zstd or not.
         own_definitions: type -> text of our messages, for bags that bring none.
 
     Attributes:
@@ -113,45 +75,72 @@ class Bag:
 
     def __init__(self, path: pathlib.Path, own_definitions: dict[str, str]):
         self.path = pathlib.Path(path)
-        self._own_definitions = own_definitions
         self.notes: list[str] = []
-        self._readers: list[Reader] = []
+        self._types = BagTypes(own_definitions)
+        self._files: BagFiles | None = None
+        self._storages: list[Storage] = []
+        self._counts: Counter[Channel] = Counter()
+        self._scratch: tempfile.TemporaryDirectory | None = None
 
     def __enter__(self) -> 'Bag':
-        for file in self._files():
-            try:
-                reader = Reader(file)
-                reader.open()
-            # NOTE: a broken file makes rosbags raise whatever its bytes happen to break.
-            except Exception as error:
-                self.__exit__()
-                raise ValueError(
-                    f'{file}: cannot be read as a bag of ROS 2 ({_told(error)}); if its recording '
-                    "was cut off, repair it ('mcap recover', or 'sqlite3 FILE .recover')"
-                ) from None
-            self._readers.append(reader)
+        self._files = find_bag_files(self.path)
+        self.notes += self._files.notes
+        self._scratch = tempfile.TemporaryDirectory(prefix='bag_', ignore_cleanup_errors=True)
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_exception) -> None:
-        for reader in self._readers:
-            reader.close()
-        self._readers = []
+        self._storages = []
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+
+    def _open(self) -> None:
+        problems = []
+        for i, path in enumerate(self._files.paths):
+            scratch = pathlib.Path(self._scratch.name, str(i))
+            scratch.mkdir()
+            try:
+                storage = _open_file(path, scratch, self.notes)
+            except (ValueError, OSError) as error:
+                reason = error.strerror if isinstance(error, OSError) else None
+                problems.append(f'{path.name} cannot be read: {reason or error}')
+                continue
+            self._storages.append(storage)
+            self.notes += storage.notes
+            problems += storage.notes
+        self._storages.sort(key=lambda s: min((x.begin_ns for x in s.stretches), default=0))
+        self._counts = sum((storage.counts for storage in self._storages), Counter())
+        if not self._counts and problems:
+            raise ValueError(
+                f'{self.path}: cannot be read as a bag of ROS 2 ({"; ".join(problems[:3])})'
+            )
+        self.notes += [text for text in problems if text not in self.notes]
+        for topic, (counted, there) in self._missing().items():
+            if not there:
+                self.notes.append(
+                    f'metadata.yaml counts {counted} messages on {topic}, its files hold none'
+                )
 
     @property
     def topics(self) -> dict[str, str]:
         """Absolute name of each topic that holds a message -> its message type."""
-        return {
-            connection.topic: connection.msgtype
-            for connection in self._connections()
-            if connection.msgcount
-        }
+        # What ROS 2 can decode, and is recorded most, stands for the topic.
+        order = sorted(self._counts.items(), key=lambda item: (item[0].encoding == 'cdr', item[1]))
+        return {channel.topic: channel.msgtype for channel, _ in order}
 
     @property
     def span_ns(self) -> tuple[int, int]:
         """When its first and its last message were recorded."""
-        filled = [reader for reader in self._readers if reader.message_count]
-        begins, ends = [r.start_time for r in filled], [r.end_time for r in filled]
-        return min(begins, default=0), max(ends, default=0)
+        filled = [stretch for storage in self._storages for stretch in storage.stretches]
+        return (
+            min((stretch.begin_ns for stretch in filled), default=0),
+            max((stretch.end_ns for stretch in filled), default=0),
+        )
 
     def find_topic(self, name: str) -> str | None:
         """
@@ -169,8 +158,8 @@ class Bag:
         found = sorted(topic for topic in self.topics if topic.endswith(wanted))
         if len(found) > 1:
             raise ValueError(
-                f'{self.path}: expected one topic {name}, got {", ".join(found)}; '
-                'give the full name of one'
+                f'{self.path}: expected one topic {name}, got '
+                f'{shortened(", ".join(found), 300)}; give the full name of one'
             )
         return found[0] if found else None
 
@@ -178,103 +167,74 @@ class Bag:
         """
         Read the messages of some topics in the order of their recording.
 
+        All that is there is read; where metadata.yaml counts more, a note says so.
+
         Args:
             topics: absolute names.
             start_ns: leave out what was recorded before.
 
-        A bag that breaks off is read up to there, and a note says so.
-
-        Raises:
-            ValueError: it breaks off before its first message.
+        Yields:
+            Messages; those that cannot be decoded say why.
         """
-        stores = {
-            (connection.topic, connection.msgtype): self._typestore(connection)
-            for connection in self._connections()
-            if connection.topic in topics
-        }
-        last_ns = None
-        try:
-            for reader in self._readers:
-                wanted = [c for c in reader.connections if c.topic in topics]
-                for connection, received_ns, data in reader.messages(wanted, start=start_ns):
-                    last_ns = received_ns
-                    store = stores[connection.topic, connection.msgtype]
-                    yield _decode(connection, received_ns, data, store)
-        except Exception as error:  # as in __enter__
-            if last_ns is None:
-                raise ValueError(f'{self.path}: cannot be read ({_told(error)})') from None
-            self.notes.append(f'the bag breaks off ({_told(error)}); what came before is used')
-
-    def _files(self) -> list[pathlib.Path]:
-        """Say what rosbags is to open: the folder, or the files of one without metadata."""
-        if not self.path.exists():
-            raise FileNotFoundError(
-                f'no bag at {self.path}; give its folder, or an .mcap or .db3 file'
-            )
-        if self.path.suffix == '.bag':
-            raise ValueError(
-                f"{self.path}: a bag of ROS 1; convert it with 'rosbags-convert --src "
-                f"{self.path.name} --dst {self.path.stem}'"
-            )
-        if not self.path.is_dir() or (self.path / 'metadata.yaml').is_file():
-            return [self.path]
-        files = sorted([*self.path.glob('*.mcap'), *self.path.glob('*.db3')])
-        if not files:
-            raise ValueError(
-                f'{self.path}: expected a bag (metadata.yaml and .mcap or .db3 files), got '
-                f'{", ".join(sorted(p.name for p in self.path.iterdir())[:5]) or "nothing"}'
-            )
-        self.notes.append('the bag has no metadata.yaml: its recording was cut off')
-        return files
-
-    def _connections(self) -> list[Connection]:
-        return [connection for reader in self._readers for connection in reader.connections]
-
-    def _typestore(self, connection: Connection):
-        """Return the definitions that a connection's messages need, its own before ours."""
-        typestore = get_typestore(Stores.EMPTY)
-        types = {
-            name: fields
-            for name, fields in get_typestore(Stores.ROS2_JAZZY).fielddefs.items()
-            if name.startswith(_COMMON)
-        }
-        name, definition = connection.msgtype, connection.msgdef
-        if definition.format == MessageDefinitionFormat.MSG:
-            types |= get_types_from_msg(definition.data, name)
-        elif definition.format == MessageDefinitionFormat.IDL:
-            for part in definition.data.split(_IDL_SEPARATOR):
-                header, _, rest = part.partition('\n')
-                text = rest if header.startswith('IDL: ') else part
-                if text.strip():
-                    types |= get_types_from_idl(text)
-        else:
-            for name, text in self._known_definitions(connection).items():
-                types |= get_types_from_msg(text, name)
-        typestore.register(types)
-        return typestore
-
-    def _known_definitions(self, connection: Connection) -> dict[str, str]:
-        name = connection.msgtype
-        for known in (
-            self._own_definitions,
-            _OTHERS,
-            _PORTAUDIO if name.endswith('/AudioStamped') else _DRIVERS,
-        ):
-            if name in known:
-                return known
-        raise ValueError(
-            f'{self.path}: {connection.topic} holds {name}, whose definition is neither in the '
-            'bag nor known here; record it as mcap, which brings definitions along'
+        for topic, (counted, there) in self._missing().items():
+            if topic in topics and there:
+                self._note(
+                    f'metadata.yaml counts {counted} messages on {topic}, {there} are there'
+                )
+        copies: Counter[str] = Counter()
+        records = in_order_of_time(
+            self._storages, topics, start_ns, lambda topic: copies.update([topic])
         )
+        for received_ns, channel, data in records:
+            try:
+                content = self._types.decode(channel, data)
+            except ValueError as error:
+                yield Message(channel.topic, received_ns, None, str(error))
+            else:
+                yield Message(channel.topic, received_ns, content)
+        for topic, count in copies.items():
+            self._note(f'{count} messages on {topic} are in two files of the bag; used once')
+
+    def _missing(self) -> dict[str, tuple[int, int]]:
+        """Return topics of which metadata.yaml counts more than is there: both counts."""
+        there: Counter[str] = Counter()
+        for channel, count in self._counts.items():
+            there[channel.topic] += count
+        return {
+            topic: (counted, there[topic])
+            for topic, counted in self._files.counts.items()
+            if there[topic] < counted
+        }
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
 
-def _decode(connection: Connection, received_ns: int, data: bytes, typestore) -> Message:
-    try:
-        content = typestore.deserialize_cdr(data, connection.msgtype)
-    except Exception as error:  # as in Bag.__enter__
-        return Message(connection.topic, received_ns, None, f'cannot be decoded: {_told(error)}')
-    return Message(connection.topic, received_ns, content)
-
-
-def _told(error: Exception) -> str:
-    return f'{error}'.strip().rstrip('.') or type(error).__name__
+def _open_file(path: pathlib.Path, scratch: pathlib.Path, notes: list[str]) -> Storage:
+    """Look through one file of a bag, by what it is, whatever it is called."""
+    name, is_unpacked = path.name, False
+    with open(path, 'rb') as file:
+        begin = file.read(32)
+    if begin.startswith(ZSTD_MAGIC):
+        out = scratch / 'unpacked'
+        problem = unpack_file(path, out)
+        if problem:
+            notes.append(f'{name} breaks off ({problem}); what came before is used')
+        path, is_unpacked = out, True
+        with open(path, 'rb') as file:
+            begin = file.read(32)
+    elif is_packed(path) and begin:
+        raise ValueError(f'it begins with {quoted(begin[:8])}, which is no zstd')
+    if begin.startswith(_MCAP):
+        return open_mcap(path, name)
+    if begin.startswith(_SQLITE):
+        return open_sqlite(path, name, scratch)
+    if not begin:
+        raise ValueError('it is empty')
+    other = next((what for magic, what in _OTHERS.items() if begin.startswith(magic)), None)
+    inside = 'unpacked, it' if is_unpacked else 'it'
+    raise ValueError(
+        f'{inside} is {other}' if other
+        else f'{inside} begins with {quoted(begin[:8])}, expected mcap or sqlite3'
+    )  # fmt: skip

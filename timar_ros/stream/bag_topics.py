@@ -4,7 +4,8 @@
 
 import dataclasses
 
-from timar_ros.stream.bag import AUDIO_INFO, AUDIO_TYPES, Bag
+from timar_ros.stream.bag import Bag
+from timar_ros.stream.bag_types import AUDIO_INFO, AUDIO_TYPES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -88,8 +88,11 @@ def test_a_bag_that_was_cut_off_gives_a_sentence_or_what_came_before(
         assert 'cannot be read' in str(error) and str(tmp_path / 'bag') in str(error)
     else:
         assert 'breaks off' in recording.notes[0]
-        samples = recording.voices['user'].samples * 32768
-        np.testing.assert_array_equal(samples, bags.voice(1, 8.0)[: len(samples)])
+        heard = recording.voices['user']
+        there = heard.is_present
+        written = bags.voice(1, 8.0)[: len(there)]
+        np.testing.assert_array_equal(heard.samples[there] * 32768, written[there])
+        assert there.sum() > (share - 0.05) * 8.0 * bags.rate_hz
 
 
 @pytest.mark.parametrize('content', [b'', b'no bag', b'\x89MCAP0\r\n', b'SQLite format 3\x00'])

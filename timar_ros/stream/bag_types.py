@@ -1,0 +1,179 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+What the bytes of a bag's messages mean.
+
+Responsible for definitions of messages: those that a bag brings along, else ours, as the caller
+has them, and those of the audio messages that have a fixed definition. Not for files.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
+
+from timar_ros.bounds import MAX_UTTERANCE_MESSAGE_BYTES
+from timar_ros.stream.bag_storage import Channel
+from timar_ros.stream.unpack import ZSTD_MAGIC, unpack
+from timar_ros.strict import shortened
+
+AUDIO_TYPES = (
+    'timar_ros/msg/AudioChunk',
+    'audio_common_msgs/msg/AudioData',
+    'audio_common_msgs/msg/AudioDataStamped',
+    'audio_common_msgs/msg/AudioStamped',
+    'naoqi_bridge_msgs/msg/AudioBuffer',
+    'foxglove_msgs/msg/RawAudio',
+)
+AUDIO_INFO = 'audio_common_msgs/msg/AudioInfo'
+# What messages about sound and heads are made of.
+_COMMON = ('builtin_interfaces/', 'std_msgs/', 'geometry_msgs/')
+_IDL_SEPARATOR = '=' * 80 + '\n'
+
+# For bags that bring no definitions, as sqlite3 does on Humble. Two packages share the name
+# audio_common_msgs: which one it is follows from the topic's type.
+_DRIVERS = {
+    'audio_common_msgs/msg/AudioData': 'uint8[] data',
+    'audio_common_msgs/msg/AudioDataStamped': (
+        'std_msgs/Header header\naudio_common_msgs/AudioData audio'
+    ),
+    AUDIO_INFO: (
+        'uint8 channels\nuint32 sample_rate\nstring sample_format\nuint32 bitrate\n'
+        'string coding_format'
+    ),
+}
+_PORTAUDIO = {
+    'audio_common_msgs/msg/AudioData': (
+        'float32[] float32_data\nint32[] int32_data\nint16[] int16_data\nint8[] int8_data\n'
+        'uint8[] uint8_data'
+    ),
+    AUDIO_INFO: 'int32 format\nint32 channels\nint32 rate\nint32 chunk',
+    'audio_common_msgs/msg/Audio': (
+        'audio_common_msgs/AudioData audio_data\naudio_common_msgs/AudioInfo info'
+    ),
+    'audio_common_msgs/msg/AudioStamped': (
+        'std_msgs/Header header\naudio_common_msgs/Audio audio'
+    ),
+}
+_OTHERS = {
+    'naoqi_bridge_msgs/msg/AudioBuffer': (
+        'std_msgs/Header header\nuint16 frequency\nuint8[] channel_map\nint16[] data'
+    ),
+    'foxglove_msgs/msg/RawAudio': (
+        'builtin_interfaces/Time timestamp\nuint8[] data\nstring format\nuint32 sample_rate\n'
+        'uint32 number_of_channels'
+    ),
+}
+
+
+_LARGEST_DEFINITION = 1_000_000  # characters
+
+
+class BagTypes:
+    """
+    Decodes messages by the definitions of their channels.
+
+    Args:
+        own_definitions: type -> text of our messages, for bags that bring none.
+    """
+
+    def __init__(self, own_definitions: Mapping[str, str]):
+        self._own_definitions = own_definitions
+        self._stores: dict[Channel, Any] = {}
+
+    def decode(self, channel: Channel, data: bytes | None) -> Any:
+        """
+        Decode a message; one that was compressed by itself is unpacked first.
+
+        Returns:
+            its fields as attributes.
+
+        Raises:
+            ValueError: it cannot be decoded; says why.
+        """
+        if channel.encoding != 'cdr':
+            raise ValueError(
+                f'encoded as {shortened(channel.encoding) or "nothing"}, expected cdr (ROS 2)'
+            )
+        if data is None:
+            raise ValueError('cannot be read: the file is damaged there')
+        if channel not in self._stores:
+            try:
+                self._stores[channel] = self._typestore(channel)
+            except ValueError as error:
+                self._stores[channel] = error
+        store = self._stores[channel]
+        if isinstance(store, ValueError):
+            raise store
+        if data.startswith(ZSTD_MAGIC):
+            data, problem = unpack(data, 'zstd', MAX_UTTERANCE_MESSAGE_BYTES)
+            if problem:
+                raise ValueError(f'cannot be decoded: compressed, and {problem}')
+        if len(data) > MAX_UTTERANCE_MESSAGE_BYTES:
+            raise ValueError(
+                f'{len(data):,} bytes, expected at most {MAX_UTTERANCE_MESSAGE_BYTES:,}'
+            )
+        try:
+            return store.deserialize_cdr(data, channel.msgtype)
+        # NOTE: broken bytes make rosbags raise whatever they happen to break.
+        except Exception:
+            raise ValueError(
+                f'cannot be decoded: {len(data)} bytes that are no {shortened(channel.msgtype)} '
+                f'of the definition {"in the bag" if channel.definition else "known here"}'
+            ) from None
+
+    def _typestore(self, channel: Channel):
+        """Return the definitions that a channel's messages need, its own before ours."""
+        common = {
+            name: fields
+            for name, fields in get_typestore(Stores.ROS2_JAZZY).fielddefs.items()
+            if name.startswith(_COMMON)
+        }
+        known = self._known_definitions(channel.msgtype)
+        problem = 'which is not in the bag'
+        if channel.definition and len(channel.definition) <= _LARGEST_DEFINITION:
+            try:
+                return _registered(common | _own_types(channel), channel.msgtype)
+            except Exception as error:  # whatever the text breaks in the parser
+                reason = shortened(' '.join(f'{error}'.split())) or type(error).__name__
+                problem = f'which the bag holds in a form that cannot be read ({reason})'
+        if known is None:
+            raise ValueError(
+                f'{channel.topic} holds {shortened(channel.msgtype) or "no type"}, whose '
+                f'definition is neither in the bag nor known here, {problem}; record it as mcap, '
+                'which brings definitions along'
+            )
+        types = {}
+        for name, text in known.items():
+            types |= get_types_from_msg(text, name)
+        return _registered(common | types, channel.msgtype)
+
+    def _known_definitions(self, msgtype: str) -> Mapping[str, str] | None:
+        for known in (
+            self._own_definitions,
+            _OTHERS,
+            _PORTAUDIO if msgtype.endswith('/AudioStamped') else _DRIVERS,
+        ):
+            if msgtype in known:
+                return known
+        return None
+
+
+def _own_types(channel: Channel) -> dict:
+    if channel.definition_format == 'ros2idl':
+        types = {}
+        for part in channel.definition.split(_IDL_SEPARATOR):
+            header, _, rest = part.partition('\n')
+            text = rest if header.startswith('IDL: ') else part
+            if text.strip():
+                types |= get_types_from_idl(text)
+        return types
+    return dict(get_types_from_msg(channel.definition, channel.msgtype))
+
+
+def _registered(types: dict, msgtype: str):
+    typestore = get_typestore(Stores.EMPTY)
+    typestore.register(types)
+    if msgtype not in typestore.fielddefs:
+        raise ValueError(f'it defines no {msgtype}')
+    return typestore
