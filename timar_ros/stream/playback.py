@@ -14,21 +14,21 @@ ROS.
 """
 
 import bisect
-import collections
 import dataclasses
 
 import numpy as np
 
+from timar_ros.bounds import MAX_UTTERANCE_S
 from timar_ros.stream.audio import AudioPacket
+from timar_ros.stream.delivery import Delivery
 from timar_ros.stream.device_time import SampleClock, ToldTimes
 from timar_ros.stream.utterance import Utterance
+from timar_ros.stream.utterance_queue import UtteranceQueue, check_packet
 
 _NS = 1_000_000_000
 _FLUSH_MS = 20  # whatever comes later than this before the deadline begins anew
 _STEP_MS = 100  # a clock that goes back by more was set; by less, it is left alone
 _RESYNC_MS = 8  # a device that is off by more, in mid-voice, is put right at once
-_STOPPED_PAUSE_NS = 500_000_000  # a longer pause ends what a stop interrupted
-_UTTERANCE_PAUSE_NS = 1_000_000_000  # a longer one, after all has sounded, is between utterances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,21 +70,17 @@ class PlaybackSchedule:
         jitter_ms: int = 50,
         slack_ms: int = 500,
         chunk_ms: int = 100,
-        max_queue_s: int = 300,
+        max_queue_s: int = MAX_UTTERANCE_S,
     ):
         self.sample_rate_hz = sample_rate_hz
         self._lead = self._count(agent_lead_ms)
         self._jitter = self._count(jitter_ms)
         self._ahead = self._lead + self._jitter + self._count(slack_ms)
         self._chunk = self._count(chunk_ms)
-        self._max_queue = max_queue_s * sample_rate_hz
-
         self._timeline: tuple[_Segment, ...] = ()  # announced, by start, without overlaps
         self._end = 0  # of the timeline
-        self._queue: collections.deque[Utterance] = collections.deque()
-        self._next_first: int | None = None  # the sender's count after its last packet
-        self._last_push_ns = 0
-        self._is_stopped = False  # what goes on with the stopped utterance is dropped
+        self._queue = UtteranceQueue(sample_rate_hz, max_queue_s)
+        self._delivery = Delivery()
         self._last = 0  # position of the clock at the last announcement
         self.counters = {
             'samples': 0,  # announced
@@ -93,6 +89,8 @@ class PlaybackSchedule:
             'withdrawn_samples': 0,  # announced, and taken back by a stop
             'dropped_samples': 0,  # never announced: stopped before
             'refused_samples': 0,  # the queue was full
+            'lost_samples': 0,  # counted by the sender inside an utterance, and never received
+            'clipped_samples': 0,  # at the rate they came with: far beyond full scale
             'clock_steps': 0,  # the clock was set back below what had been announced
         }
 
@@ -109,43 +107,29 @@ class PlaybackSchedule:
         Queue a stretch of an utterance. Its stamps are ignored; call `announce` right after.
 
         Stretches that count on in `first_sample` are one utterance (so are those of senders that
-        do not count, while the one before has not sounded).
+        do not count, while the one before has not sounded). One without samples changes nothing.
 
         Raises:
-            ValueError: a sample or the rate makes no sense, or the queue is full; the stretch is
-                dropped.
+            ValueError: a sample, the rate or the channels make no sense, or too much waits; the
+                stretch is dropped.
         """
-        if packet.sample_rate_hz <= 0:
-            raise ValueError(f'sample_rate must be above 0 Hz, got {packet.sample_rate_hz}')
-        if not np.isfinite(packet.samples).all():
-            raise ValueError('samples must be finite, got NaN or infinity; mend the TTS')
-        n_in = len(packet.samples)
-        n_out = round(n_in * self.sample_rate_hz / packet.sample_rate_hz)
-        continues = self._continues(packet, now_ns)
-        is_counted = continues and packet.first_sample
-        self._next_first = (packet.first_sample or 0) + n_in
-        if self._is_stopped and is_counted and now_ns - self._last_push_ns < _STOPPED_PAUSE_NS:
-            self._last_push_ns = now_ns
+        if not len(packet.samples):
+            return
+        check_packet(packet)
+        scale = self.sample_rate_hz / packet.sample_rate_hz
+        n_out = round(len(packet.samples) * scale)
+        is_unheard = self.stamp_ns(self._end + self._queue.n_left) > now_ns
+        arrival = self._delivery.arrive(packet, now_ns, is_unheard)
+        if arrival.is_stopped:
             self.counters['dropped_samples'] += n_out
             return
-        self._last_push_ns = now_ns
-        continues &= not self._is_stopped
-        self._is_stopped = False
-        queued = self._n_queued()
-        if queued + n_out > self._max_queue:
+        self.counters['lost_samples'] += round(arrival.missing * scale)
+        try:
+            self._queue.push(packet, arrival.continues)
+        except ValueError:
             self.counters['refused_samples'] += n_out
-            raise ValueError(
-                f'expected at most {self._max_queue / self.sample_rate_hz:.0f} s waiting to be '
-                f'spoken, got {n_in / packet.sample_rate_hz:.1f} s on top of '
-                f'{queued / self.sample_rate_hz:.1f} s; send less at once, or stop first'
-            )
-        last = self._queue[-1] if self._queue else None
-        if last is None or not continues or last.rate_in_hz != packet.sample_rate_hz:
-            if last is not None:
-                last.end()
-            last = Utterance(packet.sample_rate_hz, self.sample_rate_hz, continues)
-            self._queue.append(last)
-        last.push(packet.samples.mean(axis=1, dtype=np.float32))
+            raise
+        self.counters['clipped_samples'] = self._queue.clipped_samples
 
     def announce(self, now_ns: int) -> list[AudioPacket]:
         """
@@ -160,15 +144,13 @@ class PlaybackSchedule:
         now = self.index(now_ns)
         packets = self._rewind(now, now_ns)
         new = []
-        while self._queue and self._is_ready(self._queue[0], now, now_ns):
+        while head := self._queue.ready(lambda u: self._is_last_moment(u, now, now_ns)):
             if self._end < now + self._lead:
-                self._begin(self._queue[0], now + self._lead + self._jitter)
+                self._begin(head, now + self._lead + self._jitter)
             if self._end >= now + self._ahead:
                 break
-            new.append(_Segment(self._end, self._queue[0].take(self._chunk)))
+            new.append(_Segment(self._end, head.take(self._chunk)))
             self._end = new[-1].end
-            if self._queue[0].is_ended and not self._queue[0].n_left:
-                self._queue.popleft()
         self.counters['samples'] += sum(len(segment.samples) for segment in new)
         self._set_timeline(self._timeline + tuple(new), now)
         return packets + [self._packet(s.start, s.samples, now_ns) for s in new]
@@ -184,9 +166,9 @@ class PlaybackSchedule:
         Returns:
             What to publish: silence in place of what was announced.
         """
-        self.counters['dropped_samples'] += self._n_queued()
+        self.counters['dropped_samples'] += self._queue.n_left
         self._queue.clear()
-        self._is_stopped = True
+        self._delivery.stop()
         packets = self._withdraw(self.index(now_ns), now_ns)
         self.counters['withdrawn_samples'] += sum(len(p.samples) for p in packets)
         return packets
@@ -217,30 +199,11 @@ class PlaybackSchedule:
     def _count(self, duration_ms: int) -> int:
         return self.sample_rate_hz * duration_ms // 1000
 
-    def _continues(self, packet: AudioPacket, now_ns: int) -> bool:
-        if self._next_first is None:
-            return False
-        unheard_ns = self.stamp_ns(self._end + self._n_queued()) - now_ns
-        if packet.first_sample:
-            in_time = now_ns - self._last_push_ns < _UTTERANCE_PAUSE_NS
-            return packet.first_sample == self._next_first and (in_time or unheard_ns > 0)
-        return unheard_ns > 0
-
-    def _n_queued(self) -> int:
-        return sum(utterance.n_left for utterance in self._queue)
-
-    def _is_ready(self, head: Utterance, now: int, now_ns: int) -> bool:
-        """Whether the head of the queue has something to announce."""
-        if not head.n_ready and not head.is_ended:
-            if head.has_begun:  # the last moment at which what it holds back can join the rest
-                is_last_moment = self._end - now < self._lead + self._count(_FLUSH_MS)
-            else:
-                is_last_moment = now_ns - self._last_push_ns > _FLUSH_MS * 1_000_000
-            if is_last_moment:
-                head.end()
-                if not head.n_left:
-                    self._queue.popleft()
-        return head.n_ready > 0
+    def _is_last_moment(self, head: Utterance, now: int, now_ns: int) -> bool:
+        """Whether what an utterance holds back, for what may follow, has to be announced."""
+        if head.has_begun:  # later, it could not join the rest
+            return self._end - now < self._lead + self._count(_FLUSH_MS)
+        return now_ns - self._delivery.last_ns > _FLUSH_MS * 1_000_000
 
     def _begin(self, head: Utterance, start: int) -> None:
         """Let the timeline go on at `start`: a new utterance, or one that came too slowly."""
@@ -257,22 +220,26 @@ class PlaybackSchedule:
     def _rewind(self, now: int, now_ns: int) -> list[AudioPacket]:
         """After the clock was set back, queue again what would sound only when it catches up."""
         last, self._last = self._last, now
-        if now >= last - self._count(_STEP_MS) or self._end <= last:
+        if now >= last - self._count(_STEP_MS):
+            return []
+        self._delivery.set_clock_back(now_ns)
+        if self._end <= now:
             return []
         self.counters['clock_steps'] += 1
-        unheard, _ = self.read(last, self._end - last)
+        unheard, _ = self.read(last, max(self._end - last, 0))
         packets = self._withdraw(now, now_ns)
-        # As an utterance of its own: the gap is the clock's, not the sender's.
-        self._queue.appendleft(Utterance(self.sample_rate_hz, self.sample_rate_hz))
-        self._queue[0].push(unheard)
-        self._queue[0].end()
+        if len(unheard):
+            # As an utterance of its own: the gap is the clock's, not the sender's.
+            self._queue.push_front(unheard)
         return packets
 
     def _withdraw(self, cut: int, now_ns: int) -> list[AudioPacket]:
         """Silence the timeline from `cut` on; returns what to publish instead."""
         if self._end <= cut:
             return []
-        withdrawn = range(max(cut, self._timeline[0].start), self._end)
+        # Of what is no more on the timeline nobody needs to hear.
+        known = self._timeline[0].start if self._timeline else self._end
+        withdrawn = range(max(cut, known), self._end)
         self._timeline = tuple(
             _Segment(segment.start, segment.samples[: cut - segment.start])
             for segment in self._timeline

@@ -55,6 +55,16 @@ class Utterance:
         known = self._n_in if self.is_ended else self._n_in - self._margin
         return max(self._outputs_before(known) - self._next, 0)
 
+    @property
+    def n_pieces(self) -> int:
+        """Pieces that were pushed and are not in use yet."""
+        return len(self._pieces)
+
+    @property
+    def n_waiting(self) -> int:
+        """Samples, at the rate they were pushed with, that are kept here."""
+        return self._n_in - self._first
+
     def push(self, samples: np.ndarray) -> None:
         """
         Append float32 `[n]`.
