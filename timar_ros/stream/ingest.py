@@ -120,13 +120,16 @@ class VoiceIngest:
         self._last_time = 0
         self._last_count: int | None = None
 
-    def push(self, packet: AudioPacket, arrival_ns: int) -> None:
+    def push(self, packet: AudioPacket, arrival_ns: int) -> int | None:
         """
         Place one packet.
 
         Args:
             packet: of this voice.
             arrival_ns: when it arrived, on the clock of the stamps; replays pass a recording's.
+
+        Returns:
+            the grid index of its first sample; None where it is empty, or came before.
 
         Raises:
             ValueError: the packet contradicts itself or cannot be placed; nothing was written,
@@ -135,14 +138,14 @@ class VoiceIngest:
         try:
             mono = mono_of(packet, self._channel)
             if len(mono):
-                self._place(packet, mono, arrival_ns)
-            else:
-                self._counters['empty'] += 1
+                return self._place(packet, mono, arrival_ns)
+            self._counters['empty'] += 1
+            return None
         except ValueError as error:
             self._counters['refused'] += 1
             raise ValueError(f'{self._role} audio: {error}') from None
 
-    def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> None:
+    def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> int | None:
         peak = max(mono.max(), -mono.min())
         if peak > _LOUDEST:
             self._warn(
@@ -159,7 +162,7 @@ class VoiceIngest:
             packet.stamp_ns == 0 and arrival <= self._window
         )
         if self._is_repeated(packet, mono, is_stamped):
-            return
+            return None
         claim = self._claim(packet, len(mono), arrival, is_stamped)
         self._check_time(claim, arrival)
         run = self._run_for(claim, elapsed, arrival)
@@ -176,6 +179,7 @@ class VoiceIngest:
         run.next_position = max(run.next_position, position + len(mono))
         self._end = max(self._end, end)
         self._counters['samples'] += end - start
+        return start
 
     def _is_repeated(self, packet: AudioPacket, mono: np.ndarray, is_stamped: bool) -> bool:
         """Tell whether this very packet came before, and count it."""
