@@ -59,7 +59,7 @@ $(MADE)/packages: $(MADE)/torch $(PIP_LISTS) toolchain/relocate_wheels.py
 
 install/.built: $(MADE)/packages CMakeLists.txt package.xml $(SOURCES) | machine
 	@echo '== colcon build'
-	@source ./env.sh && colcon build
+	@source ./env.sh && colcon --log-level error build  # it warns of a .venv that is no workspace
 	@touch $@
 
 demo: install/.built

@@ -10,4 +10,7 @@ set -uo pipefail
 {
   .venv/bin/python -m pip --quiet --disable-pip-version-check "$@" 2>&1 >&3 |
     sed -u -e '/^ *WARNING: Location .* is ignored/d' -e '/^ *DEPRECATION: /d' >&2
-} 3>&1
+} 3>&1 && exit
+echo 'pip failed; its reason stands above. Once it is mended (is a package index reachable from here?), run' \
+  'make again: it continues where it stopped' >&2
+exit 1

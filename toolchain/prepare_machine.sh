@@ -80,19 +80,20 @@ find_missing() {
   done < "$table"
 }
 
-list() {
+list() { # with what each is for
   local package
   for package in "$@"; do printf '     %-20s%s\n' "$package" "${why[$package]}"; done
 }
 
 # ---- Become root ----
 can_be_root() {
-  if [ -n "${privilege:-}" ]; then return; fi
+  refusal='neither root, nor sudo without a password, nor a terminal to ask for one'
   if [ "$(id -u)" = 0 ]; then root=() privilege='as root'
   elif ! has_program sudo; then return 1
   elif sudo -n true < /dev/null 2> /dev/null; then root=(sudo -n) privilege='with sudo'
   elif [ -t 0 ] && [ -t 2 ] && [ -z "${CI:-}" ]; then
-    echo "   sudo may ask for your password" >&2
+    echo '   sudo may ask for your password' >&2
+    refusal='sudo refused'
     sudo -v || return 1
     root=(sudo) privilege='with sudo'
   else return 1; fi
@@ -136,34 +137,26 @@ install() { # as one, after an update where a package is not offered or cannot b
   apt install "$@" || { update && apt install "$@"; }
 }
 
-install_packages() {
-  note "Debian packages that are missing here:"
-  list "${packages[@]}"
-  if ! has_program apt-get; then
-    fail 'there is no apt-get here; install these with your own package manager, then run make again'
+announce() {
+  if [ ${#packages[@]} -gt 0 ]; then
+    note 'Debian packages that are missing here:'
+    list "${packages[@]}"
   fi
-  if ! can_be_root; then
-    fail 'they cannot be installed from here: neither root, nor sudo without a password, nor a terminal to ask' \
-      'for one. Run this, then make again:' "$(by_hand "${packages[@]}")"
+  if [ ${#extras[@]} -gt 0 ]; then
+    note 'optional Debian packages that are missing here; without them this does not work or is skipped:'
+    list "${extras[@]}"
   fi
-  note "installing them (apt-get, $privilege)"
-  install "${packages[@]}" || fail "$(reason)" \
-    "apt-get could not install them; the reason stands above. Once it is mended, run make again, or" \
-    "$(by_hand "${packages[@]}")"
 }
 
-# Optional packages come one by one where they do not come together, and what is left is said.
+give_up() { # give_up WHY COMMAND
+  if [ ${#packages[@]} -gt 0 ]; then fail "They are not installed: $1, then run make again:" "$2"; fi
+  printf '%s\n' "   not installed: $1:" "$2"
+  exit 0
+}
+
+# Optional packages come one by one where they do not come together, and what is left is named.
 install_extras() {
   local package left=()
-  note "optional Debian packages that are missing here:"
-  list "${extras[@]}"
-  if ! has_program apt-get || ! can_be_root; then
-    note 'not installed: neither root, nor sudo without a password, nor a terminal to ask for one'
-    echo "   Without them the above does not work or is skipped. To have them:"
-    by_hand "${extras[@]}"
-    return
-  fi
-  note "installing them (apt-get, $privilege)"
   if install "${extras[@]}"; then return; fi
   for package in "${extras[@]}"; do
     if apt install "$package"; then continue; fi
@@ -171,9 +164,24 @@ install_extras() {
     reason
   done
   if [ ${#left[@]} -gt 0 ]; then
-    note 'cannot be had here (the reason stands above), so these do not work or are skipped:'
+    note 'cannot be had here (the reason stands above), so this does not work or is skipped:'
     list "${left[@]}"
   fi
+}
+
+install_missing() {
+  if ! has_program apt-get; then
+    give_up "there is no apt-get here. Install what they are for with this system's own package manager" \
+      "  ${packages[*]} ${extras[*]}"
+  fi
+  if ! can_be_root; then give_up "$refusal. Run" "$(by_hand "${packages[@]}" "${extras[@]}")"; fi
+  note "installing them (apt-get, $privilege)"
+  if [ ${#packages[@]} -gt 0 ]; then
+    install "${packages[@]}" || fail "$(reason)" \
+      'apt-get could not install them; the reason stands above. Once it is mended, run make again, or' \
+      "$(by_hand "${packages[@]}")"
+  fi
+  if [ ${#extras[@]} -gt 0 ]; then install_extras; fi
 }
 
 check_platform() {
@@ -205,10 +213,11 @@ if python_runs; then
   if [[ $wanted = *' build '* ]]; then check_own_python; fi
 fi
 find_missing
-if [ ${#packages[@]} -gt 0 ]; then install_packages; fi
-if [ ${#extras[@]} -gt 0 ]; then install_extras; fi
+if [ $((${#packages[@]} + ${#extras[@]})) = 0 ]; then exit; fi
+announce
+install_missing
 if [ ${#packages[@]} -gt 0 ]; then
-  find_missing
+  find_missing > /dev/null
   if [ ${#packages[@]} -gt 0 ]; then
     fail "apt-get reports that it installed ${packages[*]}, but this is still missing for '$python':" \
       "$(list "${packages[@]}")" "name a Python of Debian's: make setup PYTHON=/usr/bin/python3"

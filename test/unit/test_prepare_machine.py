@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-What `make` does on a machine that lacks Debian packages: toolchain/prepare_machine.sh, pip.sh.
+What `make` does on a machine that lacks Debian packages: toolchain/prepare_machine.sh.
 
 The machine is a folder: PATH holds a few real tools and doubles of sudo, apt-get and apt-cache
 that write down how they were called.
@@ -178,6 +178,13 @@ def test_without_a_terminal_no_password_is_asked_for_and_the_command_is_named(ma
     assert machine.calls == ['sudo -n true']
 
 
+def test_the_named_command_has_the_optional_packages_too(machine):
+    _, text = machine.prepare('build', 'tests', uid=1000, sudo='password')
+
+    assert text.rstrip().endswith('pulseaudio pulseaudio-utils chromium')
+    assert 'sudo apt-get install g++ cmake ' in text
+
+
 def test_on_a_terminal_sudo_may_ask(machine):
     ours, theirs = pty.openpty()
     try:
@@ -292,6 +299,7 @@ def test_where_no_test_may_be_skipped_the_optional_packages_are_a_must(machine):
 
     assert code == 1
     assert 'could not install' in text
+    assert 'optional' not in text
 
 
 def test_pulseaudio_is_not_put_in_the_place_of_pipewire(machine):
@@ -337,55 +345,3 @@ def test_an_installed_package_that_does_not_help_is_no_endless_loop(machine):
 
     assert code == 1
     assert 'still missing' in text
-
-
-@pytest.fixture
-def pip(tmp_path):
-    """Return a call of pip.sh whose pip prints what it is given and ends with a code."""
-
-    def run(*lines, code=0):
-        folder = tmp_path / '.venv' / 'bin'
-        folder.mkdir(parents=True)
-        said = ''.join(f"echo '{line}' >&2\n" for line in lines)
-        (folder / 'python').write_text(f'#!/bin/bash\necho "$*"\n{said}exit {code}\n')
-        (folder / 'python').chmod(0o755)
-        return subprocess.run(
-            [ROOT / 'toolchain' / 'pip.sh', 'install', 'x'],
-            cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
-
-    return run
-
-
-def test_of_a_failed_pip_the_reason_is_shown_without_the_flood(pip):
-    ended = pip(
-        'WARNING: Location file:///x/simple/torch/ is ignored: it is no folder.',
-        'ERROR: No matching distribution found for x',
-        '  DEPRECATION: empy is being installed using the legacy method',
-        code=3,
-    )
-
-    assert ended.returncode == 3
-    assert ended.stderr == 'ERROR: No matching distribution found for x\n'
-    assert ended.stdout == '-m pip --quiet --disable-pip-version-check install x\n'
-
-
-def test_a_pip_that_succeeds_succeeds(pip):
-    assert pip('WARNING: something else').returncode == 0
-
-
-@pytest.mark.parametrize(
-    ('target', 'groups'),
-    [('demo', 'build'), ('check', 'build'), ('setup', 'build sound'), ('test', 'build tests'),
-     ('demo test', 'build tests')],
-)  # fmt: skip
-def test_each_target_names_what_it_needs(target, groups):
-    if shutil.which('make') is None:
-        pytest.skip('no make here')
-    plan = subprocess.run(
-        ['make', '--dry-run', '--no-print-directory', *target.split()],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
-    ).stdout  # fmt: skip
-
-    (call,) = [line for line in plan.splitlines() if 'prepare_machine.sh' in line]
-    assert call.split()[1:] == ['python3', *groups.split()]
