@@ -20,13 +20,14 @@ PACKAGES := build $(if $(filter setup,$(MAKECMDGOALS)),sound) $(if $(filter test
 SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help machine setup demo test check bench bench-faults clean distclean FORCE
+.PHONY: help machine setup demo test check check-oldest bench bench-faults clean distclean FORCE
 
 help:
 	@echo 'make setup    virtual environment, ROS 2 and torch in it, and our package built'
 	@echo 'make demo     two voices in, head motion out: demo_out/ (USER=u.wav AGENT=a.wav your own)'
 	@echo 'make test     every test, through colcon'
 	@echo 'make check    format, lint and the fast tests'
+	@echo 'make check-oldest   the fast tests with the NumPy and SciPy of the oldest system that we support'
 	@echo 'make bench    what the model costs on this machine (ARGS="--preset mini ..."), and a million turns'
 	@echo '              of the necks (NECK_TURNS=10000 for fewer)'
 	@echo 'make bench-faults   hours of conversation full of faults: docs/faults.md'
@@ -90,6 +91,18 @@ check: install/.built
 	@echo '== the fast tests'
 	@source ./env.sh && OMP_NUM_THREADS=1 python -m pytest -q --numprocesses auto --dist loadfile \
 	  test/test_layers.py test/unit test/streaming
+
+# Laid over those of .venv
+$(MADE)/oldest: $(MADE)/packages toolchain/oldest.txt
+	@echo '== NumPy and SciPy as on Ubuntu 22.04, or the oldest for this Python'
+	@rm -rf $(VENV)/oldest
+	@toolchain/pip.sh install --no-deps --only-binary :all: --target $(VENV)/oldest --requirement toolchain/oldest.txt
+	@touch $@
+
+check-oldest: install/.built $(MADE)/oldest
+	@source ./env.sh && export PYTHONPATH="$$PWD/$(VENV)/oldest:$$PYTHONPATH" OMP_NUM_THREADS=1 && \
+	  python -c 'import numpy, scipy; print("== the fast tests with NumPy", numpy.__version__, "and SciPy", scipy.__version__)' && \
+	  python -m pytest -q --numprocesses auto --dist loadfile test/unit test/streaming
 
 bench: install/.built
 	@source ./env.sh && python -m timar_ros.benchmark $(ARGS)

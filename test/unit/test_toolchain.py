@@ -1,10 +1,14 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The other parts of the set-up: what pip shows, and what each of make's targets needs."""
+"""The rest of the set-up: what pip shows, what make's targets need, what package.xml names."""
 
+import ast
 from pathlib import Path
+import re
 import shutil
 import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 
@@ -66,3 +70,42 @@ def test_each_target_names_what_it_needs(target, groups):
 
     (call,) = [line for line in plan.splitlines() if 'prepare_machine.sh' in line]
     assert call.split()[1:] == ['python3', *groups.split()]
+
+
+def _dependencies():
+    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    return [depend.text for depend in package if depend.tag.endswith('depend')]
+
+
+def test_package_xml_names_each_dependency_once_and_none_that_only_pip_has():
+    names = _dependencies()
+
+    assert sorted(names) == sorted(set(names))
+    assert [name for name in names if name.endswith('-pip')] == []
+
+
+def test_all_that_the_code_imports_comes_by_rosdep_or_with_the_robots_requirements():
+    by_rosdep = {name.removeprefix('python3-') for name in _dependencies()}
+    requirements = (ROOT / 'toolchain' / 'robot.txt').read_text()
+    by_pip = set(re.findall(r'^\w+', requirements, re.MULTILINE))
+    by_hand = {'torch', 'transformers'}  # README, "On your robot"; published weights
+    asked_first = {'compression', 'hri_msgs', 'tf2_msgs'}  # the code does without
+    known = sys.stdlib_module_names | by_rosdep | by_pip | by_hand | asked_first | {'timar_ros'}
+
+    unknown = {
+        f'{path.relative_to(ROOT)}: {name}'
+        for path in (ROOT / 'timar_ros').rglob('*.py')
+        for name in _imported(path)
+        if name not in known
+    }
+
+    assert unknown == set()
+
+
+def _imported(path):
+    """Return the top names that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split('.')[0]
