@@ -8,6 +8,7 @@ has them, and those of the audio messages that have a fixed definition. Not for 
 """
 
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
@@ -124,16 +125,11 @@ class BagTypes:
 
     def _typestore(self, channel: Channel):
         """Return the definitions that a channel's messages need, its own before ours."""
-        common = {
-            name: fields
-            for name, fields in get_typestore(Stores.ROS2_JAZZY).fielddefs.items()
-            if name.startswith(_COMMON)
-        }
         known = self._known_definitions(channel.msgtype)
         problem = 'which is not in the bag'
         if channel.definition and len(channel.definition) <= _LARGEST_DEFINITION:
             try:
-                return _registered(common | _own_types(channel), channel.msgtype)
+                return _by_its_own(channel.msgtype, channel.definition_format, channel.definition)
             except Exception as error:  # whatever the text breaks in the parser
                 reason = shortened(' '.join(f'{error}'.split())) or type(error).__name__
                 problem = f'which the bag holds in a form that cannot be read ({reason})'
@@ -146,7 +142,7 @@ class BagTypes:
         types = {}
         for name, text in known.items():
             types |= get_types_from_msg(text, name)
-        return _registered(common | types, channel.msgtype)
+        return _registered(types, channel.msgtype)
 
     def _known_definitions(self, msgtype: str) -> Mapping[str, str] | None:
         for known in (
@@ -159,21 +155,29 @@ class BagTypes:
         return None
 
 
-def _own_types(channel: Channel) -> dict:
-    if channel.definition_format == 'ros2idl':
-        types = {}
-        for part in channel.definition.split(_IDL_SEPARATOR):
-            header, _, rest = part.partition('\n')
-            text = rest if header.startswith('IDL: ') else part
-            if text.strip():
-                types |= get_types_from_idl(text)
-        return types
-    return dict(get_types_from_msg(channel.definition, channel.msgtype))
+@functools.cache
+def _common_types() -> dict:
+    fields = get_typestore(Stores.ROS2_JAZZY).fielddefs
+    return {name: value for name, value in fields.items() if name.startswith(_COMMON)}
+
+
+@functools.lru_cache(maxsize=32)  # a bag may be opened twice, and have the type on many topics
+def _by_its_own(msgtype: str, kind: str, definition: str):
+    if kind != 'ros2idl':
+        return _registered(get_types_from_msg(definition, msgtype), msgtype)
+    types = {}
+    for part in definition.split(_IDL_SEPARATOR):
+        header, _, rest = part.partition('\n')
+        text = rest if header.startswith('IDL: ') else part
+        if text.strip():
+            types |= get_types_from_idl(text)
+    return _registered(types, msgtype)
 
 
 def _registered(types: dict, msgtype: str):
     typestore = get_typestore(Stores.EMPTY)
-    typestore.register(types)
+    typestore.register(_common_types() | dict(types))
     if msgtype not in typestore.fielddefs:
         raise ValueError(f'it defines no {msgtype}')
+    typestore.generate_msgdef(msgtype)  # raises where a type that it is made of is missing
     return typestore

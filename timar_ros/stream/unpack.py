@@ -72,19 +72,19 @@ def unpack_file(packed: pathlib.Path, out: pathlib.Path) -> str:
                     done += len(piece)
                     if done > largest:
                         raise ValueError(
-                            f'{packed.name} unpacks to more than {_LARGEST_RATIO} times its size; '
-                            f"is it a recording? unpack it yourself: 'zstd -d {packed.name}'"
+                            f'it unpacks to more than {_LARGEST_RATIO} times its size; if it is a '
+                            f"recording all the same, unpack it: 'zstd -d {packed.name}'"
                         )
                     target.write(piece)
             except _BrokenError as error:
                 problem = str(error)
     except OSError as error:
         raise ValueError(
-            f'{packed.name} cannot be unpacked to {out.parent} after {done:,} bytes '
+            f'it cannot be unpacked to {out.parent.parent} after {done:,} bytes '
             f'({error.strerror or error}); set TMPDIR to a folder with more space'
         ) from None
     if problem and not done:
-        raise ValueError(f'{packed.name} is no file of zstd ({problem})')
+        raise ValueError(f'nothing of it can be unpacked ({problem})')
     return problem
 
 
