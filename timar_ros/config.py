@@ -269,23 +269,26 @@ class TimingConfig:
 @dataclasses.dataclass(frozen=True)
 class HearingConfig:
     """
-    What to make of the robot's own voice in the user's microphone.
+    How the two voices are heard.
 
     Attributes:
         self_hearing: 'off' (an echo canceller did it, or there is none to hear), 'attenuate' or
             'gate' (the user counts as not heard) while the robot speaks.
         self_hearing_db: by how much to attenuate.
         self_hearing_hold_ms: how long the robot's voice lingers in the room and the drivers.
+        max_jitter_ms: stamps nearer than this to the sample count are taken to agree with it.
     """
 
     self_hearing: str = 'off'
     self_hearing_db: float = 20.0
     self_hearing_hold_ms: int = 200
+    max_jitter_ms: int = 20
 
     def __post_init__(self):
         _one_of('self_hearing', self.self_hearing, ('off', 'attenuate', 'gate'))
         _at_least('self_hearing_db', self.self_hearing_db, 0)
         _at_least('self_hearing_hold_ms', self.self_hearing_hold_ms, 0)
+        _at_least('max_jitter_ms', self.max_jitter_ms, 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,6 +126,13 @@ class ConversationParams:
         minimum=0,
         maximum=2000,
     )
+    max_jitter_ms: int = parameter(
+        _EARS.max_jitter_ms,
+        'stamps of audio nearer than this to the count of samples are taken to agree with it',
+        unit='ms',
+        minimum=1,
+        maximum=250,
+    )
     frame_id: str = parameter('', "frame of the neck's base, for the messages' headers")
     activate_on_start: bool = parameter(
         True, 'configure and activate by itself; False: wait for life-cycle transitions'
@@ -139,7 +146,7 @@ class ConversationParams:
         return self._part(TimingConfig)
 
     def hearing_config(self) -> HearingConfig:
-        """Return what to make of the robot's own voice."""
+        """Return how the voices are heard."""
         return self._part(HearingConfig)
 
     def sampling_config(self) -> SamplingConfig:

@@ -7,15 +7,17 @@ Nothing here reads a clock; arrival times are arguments.
 """
 
 import collections
-import itertools
 import zlib
 
 import numpy as np
 
 from timar_ros.stream.audio import AudioPacket, mono_of
 from timar_ros.stream.buffer import VoiceTrack, index_of
+from timar_ros.stream.pace import LARGEST_JITTER
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
-from timar_ros.stream.timebase import Claim, Run, best_run
+from timar_ros.stream.stamps import StampReader
+from timar_ros.stream.timebase import LARGEST_DOUBT, Claim, Run, best_run
+from timar_ros.stream.unbroken import UnbrokenStream
 
 COUNTERS = (
     'samples',  # taken, at 16 kHz; each counter of samples is
@@ -35,14 +37,16 @@ _MAX_RUNS = 4
 _MAX_WARNINGS = 16
 # Duplicates are looked for among this many packets.
 _N_RECENT = 256
-# How long samples are kept at their own rate, for packets that come late.
-_NATIVE_S = 2
+# A packet without a stamp continues the count unless it comes this much later than counted.
+_ARRIVAL_JITTER = SAMPLE_RATE_HZ // 5
 # A stamp this far back is a late packet, further back a clock that jumped.
 _REORDER = SAMPLE_RATE_HZ
 # A hole in a stream that does not count its samples is a loss up to here, then a pause.
 _LONGEST_LOSS = SAMPLE_RATE_HZ
 # The agent's audio further ahead than this is refused, so that memory stays bounded.
 _LONGEST_LEAD = 60 * SAMPLE_RATE_HZ
+# A packet that was overtaken fits a hole within 2 ms.
+_EDGE = SAMPLE_RATE_HZ // 500
 # Float samples beyond this are integers in disguise.
 _LOUDEST = 8
 # Streams near half their announced rate for this many packets send half of each sample.
@@ -96,6 +100,9 @@ class VoiceIngest:
         self._window = int(window_s * SAMPLE_RATE_HZ)
         self._counters = dict.fromkeys(COUNTERS, 0)
         self._warnings: list[str] = []
+        self._stamps = StampReader(role, max_jitter_ms)
+        self._has_told_scatter = False
+        self._unbroken = UnbrokenStream(track, self._counters, self._tell_hole)
         self.reset()
 
     @property
@@ -111,7 +118,9 @@ class VoiceIngest:
     def reset(self) -> None:
         """Forget the timebases and the track's samples."""
         self.track.clear()
+        self._stamps.reset()
         self._runs: list[Run] = []
+        self._unbroken.reset()
         self._recent: dict[tuple, None] = {}
         self._advances: collections.deque[float] = collections.deque(maxlen=_N_HALF_RATE)
         self._n_packets = 0
@@ -154,26 +163,24 @@ class VoiceIngest:
             )
         arrival = index_of(arrival_ns)
         elapsed = 0 if self._last_arrival is None else arrival - self._last_arrival
-        self._last_arrival = arrival
+        self._last_arrival, self._now_ns = arrival, arrival_ns
         if elapsed < -self._tolerance:
             self._jump(f'arrival went back by {-elapsed / SAMPLE_RATE_HZ:.3f} s', arrival)
-        # a zero stamp is a field left empty, unless the clock itself is near zero (simulation)
-        is_stamped = packet.stamp_ns not in (None, 0) or (
-            packet.stamp_ns == 0 and arrival <= self._window
-        )
-        if self._is_repeated(packet, mono, is_stamped):
+        if self._is_repeated(packet, mono):
             return None
-        claim = self._claim(packet, len(mono), arrival, is_stamped)
+        claim = self._claim(packet, len(mono), arrival_ns)
         self._check_time(claim, arrival)
         run = self._run_for(claim, elapsed, arrival)
         position = run.position_of(claim)
         start, end = run.index_of(position), run.index_of(position + len(mono))
         self._note(run, position, start, end)
-        if self._role == 'agent' and is_stamped:
+        if self._role == 'agent' and claim.is_stamped:
             self._check_lead(start, end, arrival)
-        sent_ns = packet.sent_ns if packet.sent_ns is not None else arrival_ns
         # the user's audio is captured, not revised: the order of arrival is all there is
-        self._write(run, position, mono, arrival_ns if self._role == 'user' else sent_ns)
+        sent_ns = packet.sent_ns if packet.sent_ns is not None else arrival_ns
+        sent_ns = arrival_ns if self._role == 'user' else sent_ns
+        run.write(self.track, position, mono, sent_ns)
+        self._unbroken.keep(run, mono, sent_ns)
         self._n_packets += 1
         run.last_packet = self._n_packets
         run.next_position = max(run.next_position, position + len(mono))
@@ -181,9 +188,9 @@ class VoiceIngest:
         self._counters['samples'] += end - start
         return start
 
-    def _is_repeated(self, packet: AudioPacket, mono: np.ndarray, is_stamped: bool) -> bool:
+    def _is_repeated(self, packet: AudioPacket, mono: np.ndarray) -> bool:
         """Tell whether this very packet came before, and count it."""
-        if not is_stamped and not packet.first_sample:
+        if not packet.stamp_ns and not packet.first_sample:
             return False  # nothing tells silence from silence
         sent_ns = packet.sent_ns if self._role == 'agent' else None
         rate_hz, checksum = packet.sample_rate_hz, zlib.crc32(np.ascontiguousarray(mono))
@@ -196,14 +203,20 @@ class VoiceIngest:
             del self._recent[next(iter(self._recent))]
         return False
 
-    def _claim(self, packet: AudioPacket, n: int, arrival: int, is_stamped: bool) -> Claim:
+    def _claim(self, packet: AudioPacket, n: int, arrival_ns: int) -> Claim:
         length = -(-n * SAMPLE_RATE_HZ // packet.sample_rate_hz)
+        count = packet.first_sample
+        length_ns = n * 1_000_000_000 // packet.sample_rate_hz
+        stamp_ns = self._stamps.read(packet.stamp_ns, length_ns, arrival_ns, count is not None)
+        text = self._stamps.take_warning()
+        if text:
+            self._warn(text)
+        is_stamped = stamp_ns is not None
         if is_stamped:
-            nominal = index_of(packet.stamp_ns)
+            nominal = index_of(stamp_ns)
         else:
             # what the user's microphone sends was captured just before
-            nominal = arrival - length if self._role == 'user' else arrival
-        count = packet.first_sample
+            nominal = index_of(arrival_ns) - (length if self._role == 'user' else 0)
         if count is not None and count == self._last_count:
             self._warn(
                 f'first_sample should count samples, got {count} again; stamps are used, which '
@@ -245,10 +258,20 @@ class VoiceIngest:
 
     def _run_for(self, claim: Claim, elapsed: int, arrival: int) -> Run:
         """Return the run that the packet continues, or begin one."""
-        burst = self._window if self._role == 'user' else _LONGEST_LEAD
-        run, deviation = best_run(self._runs, claim, self._tolerance, burst)
+        is_user = self._role == 'user'
+        if not claim.is_stamped:
+            earliest, latest = (-self._window if is_user else -_LONGEST_LEAD), _ARRIVAL_JITTER
+        elif claim.count is not None:
+            earliest, latest = -LARGEST_DOUBT, LARGEST_DOUBT
+        elif is_user:
+            earliest, latest = -LARGEST_JITTER, _LONGEST_LOSS
+        else:
+            earliest, latest = -self._tolerance, self._tolerance
+        run, deviation = best_run(self._runs, claim, earliest, latest)
         if run is None:
             return self._new_run(claim, claim.nominal, elapsed, arrival)
+        if is_user and claim.count is None:
+            return self._follow(run, claim, deviation)
         if not claim.is_stamped or abs(deviation) <= self._tolerance:
             run.trust()
             return run
@@ -259,6 +282,36 @@ class VoiceIngest:
             self._counters['doubted'] += 1
             return run
         return self._new_run(claim, claim.nominal - deviation + shift, elapsed, arrival)
+
+    def _follow(self, run: Run, claim: Claim, deviation: int) -> Run:
+        """Continue the user's stream that does not count its samples, whatever its stamps do."""
+        if self._is_late(run, claim, deviation):
+            self._unbroken.fill(claim.length)
+            return Run(claim, claim.nominal, self._tolerance)
+        self._end = self._unbroken.follow(run, claim, deviation, self._end, self._now_ns)
+        self._tell_scatter(run)
+        return run
+
+    def _is_late(self, run: Run, claim: Claim, deviation: int) -> bool:
+        """Say whether a packet without a count was overtaken: it fills a hole from an edge on."""
+        may_be = deviation + claim.length <= _EDGE and claim.is_stamped
+        if not may_be or run.pace.reach > self._tolerance:  # among stamps that scatter none tell
+            return False
+        first, n = claim.nominal - _EDGE, claim.length + 2 * _EDGE
+        _, is_present = self.track.read(first, n)
+        is_free = is_present[_EDGE:-_EDGE].sum() <= _EDGE
+        return bool(is_free and (is_present[0] or is_present[-1]))
+
+    def _tell_scatter(self, run: Run) -> None:
+        if run.pace.scatter is None or self._has_told_scatter or self._stamps.shift_ns:
+            return
+        self._has_told_scatter = True
+        low, high = (1000 * each / SAMPLE_RATE_HZ for each in run.pace.scatter)
+        self._warn(
+            f'stamps should follow the samples, got stamps from {low:+.0f} to {high:+.0f} ms '
+            'around an unbroken stream; it is placed by its samples, and short losses show late; '
+            'let the driver count its samples, or set max_jitter_ms to what is normal here'
+        )
 
     def _new_run(self, claim: Claim, origin: int, elapsed: int, arrival: int) -> Run:
         """Begin a run at `origin`, where the packet's stamp or arrival puts it."""
@@ -283,7 +336,7 @@ class VoiceIngest:
                 origin = self._end
             elif self._role == 'user' and claim.count is None and 0 < gap <= _LONGEST_LOSS:
                 self._lose(gap)
-        run = Run(claim, origin)
+        run = Run(claim, origin, self._tolerance)
         self._runs.append(run)
         if len(self._runs) > _MAX_RUNS:
             self._runs.remove(min(self._runs[:-1], key=lambda run: run.last_packet))
@@ -324,33 +377,11 @@ class VoiceIngest:
                 'lips cannot be in time'
             )
 
-    def _write(self, run: Run, position: int, mono: np.ndarray, sent_ns: int) -> None:
-        if run.rate_hz == SAMPLE_RATE_HZ:
-            self.track.write(run.index_of(position), mono, sent_ns)
-            return
-        reach, end = run.resampler.reach, position + len(mono)
-        run.native.write(position, mono, sent_ns)
-        # one more than what any output within reach of the packet depends on
-        first = position - 2 * reach - 1
-        samples, is_present = run.native.read(first, end + 2 * reach + 1 - first)
-        outputs = np.arange(
-            run.resampler.first_output_from(position - reach),
-            run.resampler.first_output_from(end + reach),
-        )
-        # an output exists where the input does; holes stay holes
-        outputs = outputs[is_present[run.resampler.input_before(outputs) - first]]
-        resampled = run.resampler.evaluate(samples, first, outputs)
-        if not len(outputs):
-            return  # a few samples at a high rate can lie between two outputs
-        breaks = np.flatnonzero(np.diff(outputs) > 1) + 1
-        bounds = [0, *breaks.tolist(), len(outputs)]
-        for begin, end_of_piece in itertools.pairwise(bounds):
-            start = run.index_of(0) + int(outputs[begin])
-            self.track.write(start, resampled[begin:end_of_piece], sent_ns)
-        run.native.forget_before(run.native.end - max(_NATIVE_S * run.rate_hz, len(mono)))
-
     def _lose(self, n: int) -> None:
         self._counters['lost_samples'] += n
+        self._tell_hole(n)
+
+    def _tell_hole(self, n: int) -> None:
         self._warn(
             f'expected an unbroken stream, got a hole of {n / SAMPLE_RATE_HZ:.3f} s; '
             'use a reliable publisher with depth 100 or more'

@@ -10,15 +10,19 @@ belongs to the run that it fits best, and one that fits none begins the next.
 
 from collections.abc import Iterable
 import dataclasses
+import itertools
+
+import numpy as np
 
 from timar_ros.stream.buffer import VoiceTrack
+from timar_ros.stream.pace import Pace
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
 
-# A packet without a stamp continues the count unless it comes this much later than counted.
-_ARRIVAL_JITTER = SAMPLE_RATE_HZ // 5
+# How long samples are kept at their own rate, for packets that come late.
+_NATIVE_S = 2
 # A counted packet whose stamp is off by no more than this is believed by its count, for a while:
 # these many packets in a row, or this much audio, off to the same side move the timebase.
-_LARGEST_DOUBT = SAMPLE_RATE_HZ // 4
+LARGEST_DOUBT = SAMPLE_RATE_HZ // 4
 _N_DOUBTS = 10
 _DOUBTED_AUDIO = SAMPLE_RATE_HZ // 2
 
@@ -51,13 +55,15 @@ class Run:
         rate_hz: of its samples.
         resampler: from there to the grid.
         native: its last samples at its own rate, to resample around late packets.
+        pace: judges its stamps, where it does not count its samples.
         next_position: after the newest sample.
         last_packet: number of its newest packet among the voice's.
     """
 
-    def __init__(self, claim: Claim, origin: int):
+    def __init__(self, claim: Claim, origin: int, tolerance: int):
         """Begin with the packet that claims so at grid index `origin`."""
         self.rate_hz = claim.rate_hz
+        self.pace = Pace(tolerance, claim.is_stamped)
         self.resampler = Resampler(claim.rate_hz)
         self.native = VoiceTrack()
         self.next_position = 0
@@ -84,6 +90,48 @@ class Run:
             return None
         return claim.nominal - self.index_of(self.position_of(claim))
 
+    def skip(self, n: int) -> None:
+        """Leave out n grid samples before the next packet, or go back by n where negative."""
+        self.next_position += round(n * self.rate_hz / SAMPLE_RATE_HZ)
+
+    def nudge(self, n: int) -> None:
+        """Let what follows come n grid samples later, a few of them, with nothing left out."""
+        self._origin += n
+
+    def write(self, track: VoiceTrack, position: int, mono: np.ndarray, sent_ns: int) -> None:
+        """
+        Put samples on a track, and with them refine what lies within reach of them.
+
+        Args:
+            track: of the voice.
+            position: of the first sample.
+            mono: float32 `[n]` at the run's rate.
+            sent_ns: as of `VoiceTrack.write`.
+        """
+        if self.rate_hz == SAMPLE_RATE_HZ:
+            track.write(self.index_of(position), mono, sent_ns)
+            return
+        reach, end = self.resampler.reach, position + len(mono)
+        self.native.write(position, mono, sent_ns)
+        # one more than what any output within reach of the packet depends on
+        first = position - 2 * reach - 1
+        samples, is_present = self.native.read(first, end + 2 * reach + 1 - first)
+        outputs = np.arange(
+            self.resampler.first_output_from(position - reach),
+            self.resampler.first_output_from(end + reach),
+        )
+        # an output exists where the input does; holes stay holes
+        outputs = outputs[is_present[self.resampler.input_before(outputs) - first]]
+        resampled = self.resampler.evaluate(samples, first, outputs)
+        if not len(outputs):
+            return  # a few samples at a high rate can lie between two outputs
+        breaks = np.flatnonzero(np.diff(outputs) > 1) + 1
+        bounds = [0, *breaks.tolist(), len(outputs)]
+        for begin, end_of_piece in itertools.pairwise(bounds):
+            start = self.index_of(0) + int(outputs[begin])
+            track.write(start, resampled[begin:end_of_piece], sent_ns)
+        self.native.forget_before(self.native.end - max(_NATIVE_S * self.rate_hz, len(mono)))
+
     def doubt(self, claim: Claim, deviation: int) -> int | None:
         """
         Consider a counted packet whose stamp is off by more than the tolerance.
@@ -107,7 +155,7 @@ class Run:
 
 
 def best_run(
-    runs: Iterable[Run], claim: Claim, tolerance: int, longest_burst: int
+    runs: Iterable[Run], claim: Claim, earliest: int, latest: int
 ) -> tuple[Run | None, int]:
     """
     Find the run that a packet continues, or fills, or repeats.
@@ -115,20 +163,12 @@ def best_run(
     Args:
         runs: of one voice.
         claim: of the packet.
-        tolerance: grid samples by which stamps and count may differ and still agree.
-        longest_burst: grid samples by which packets without stamps may be ahead of their arrival,
-            as from a text-to-speech engine or a buffered driver.
+        earliest: smallest deviation from the run's count that can be, in grid samples.
+        latest: largest one.
 
     Returns:
-        The run, None when there is none, and the deviation; beyond the tolerance it is one to
-        `doubt`.
+        The run, None when there is none, and the deviation.
     """
-    if claim.is_stamped:
-        earliest, latest = -tolerance, tolerance
-        if claim.count is not None:
-            earliest, latest = -_LARGEST_DOUBT, _LARGEST_DOUBT
-    else:
-        earliest, latest = -longest_burst, _ARRIVAL_JITTER
     fits = []
     for run in runs:
         deviation = run.deviation(claim)

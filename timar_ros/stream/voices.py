@@ -25,7 +25,7 @@ class Voices:
 
     Args:
         schedule: what is heard and known when.
-        hearing: what to make of the robot's own voice.
+        hearing: how the voices are heard.
         clip_levels: loudness of the whole recording, by voice; a voice without is normalised by
             what came up to each sample.
     """
@@ -43,7 +43,10 @@ class Voices:
         config = schedule.config
         window_s = config.max_turns * config.turn_s
         self._ingests = {
-            voice: VoiceIngest(voice, self._tracks[voice], window_s=window_s) for voice in VOICES
+            voice: VoiceIngest(
+                voice, self._tracks[voice], hearing.max_jitter_ms, window_s=window_s
+            )
+            for voice in VOICES
         }
 
     def push(self, voice: str, packet: AudioPacket, arrival_ns: int) -> None:

@@ -1,0 +1,125 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a stamp means: nothing, the capture, or the arrival."""
+
+import numpy as np
+from numpy.testing import assert_array_equal
+import pytest
+
+from timar_ros.stream.buffer import index_of
+from timar_ros.stream.stamps import StampReader
+
+BEGIN_NS = 1_700_000_000_000_000_000
+BEGIN = index_of(BEGIN_NS)
+MS = 1_000_000
+S = 1_000_000_000
+
+
+def push_arrival_stamped(audio, ingest, samples, chunk, rate_hz=16_000, is_counted=False):
+    """Push a stream whose publisher stamps each message when it sends it, 3 to 9 ms on its way."""
+    rng = np.random.default_rng(0)
+    for packet in audio.packets(samples, chunk, rate_hz, is_counted=is_counted):
+        sent_ns = audio.arrival_of(packet)
+        ingest.push(
+            audio.change(packet, stamp_ns=sent_ns), sent_ns + round(rng.uniform(3, 9) * MS)
+        )
+
+
+@pytest.mark.parametrize(('chunk', 'rate_hz'), [(8160, 48_000), (2720, 16_000), (1024, 16_000)])
+def test_a_voice_stamped_at_arrival_is_put_to_where_it_was_captured(audio, chunk, rate_hz):
+    samples = audio.noise(4 * rate_hz)
+    ingest = audio.ingest()
+
+    push_arrival_stamped(audio, ingest, samples, chunk, rate_hz)
+
+    _, is_present = audio.read_all(ingest)
+    assert is_present.all()
+    assert abs(ingest.track.begin - BEGIN) / 16 < 10
+    assert ingest.counters['lost_samples'] == 0
+    assert ingest.counters['reanchored'] == 0
+
+
+def test_a_voice_stamped_at_arrival_is_warned_of_once_with_the_shift(audio):
+    ingest = audio.ingest()
+
+    push_arrival_stamped(audio, ingest, audio.noise(64_000), 2720)
+
+    (warning,) = ingest.take_warnings()
+    assert 'got messages that end 0.167 s after they arrived' in warning
+    assert 'placed 0.167 s earlier' in warning
+
+
+def test_a_publisher_that_counts_and_stamps_at_arrival_is_found_out_later(audio):
+    samples = audio.noise(16_000 * 10)
+    ingest = audio.ingest()
+
+    push_arrival_stamped(audio, ingest, samples, 2720, is_counted=True)
+
+    assert abs(ingest.track.end - (BEGIN + len(samples))) / 16 < 25
+    assert any('placed 0.167 s earlier' in text for text in ingest.take_warnings())
+
+
+def test_one_wild_stamp_of_a_true_stream_shifts_nothing(audio):
+    samples = audio.noise(32_000)
+    ingest = audio.ingest()
+
+    for i, packet in enumerate(audio.packets(samples, 1600)):
+        late_ns = 80 * MS if i in (5, 9) else 0
+        ingest.push(
+            audio.change(packet, stamp_ns=packet.stamp_ns + late_ns), audio.arrival_of(packet)
+        )
+
+    assert_array_equal(audio.read_all(ingest)[0], samples[:, 0])
+    assert ingest.track.begin == BEGIN
+
+
+def test_the_agents_stamps_lie_ahead_and_are_never_shifted():
+    reader = StampReader('agent')
+
+    stamps = [reader.read(BEGIN_NS + i * 20 * MS, 20 * MS, BEGIN_NS - 400 * MS) for i in range(99)]
+
+    assert stamps == [BEGIN_NS + i * 20 * MS for i in range(99)]
+    assert reader.take_warning() is None
+
+
+def test_a_publisher_whose_stamps_become_true_again_is_believed_again():
+    reader = StampReader('user')
+
+    for i in range(20):
+        reader.read(BEGIN_NS + i * 100 * MS, 100 * MS, BEGIN_NS + i * 100 * MS)
+    shift_ns = reader.shift_ns
+    for i in range(20, 40):
+        reader.read(BEGIN_NS + i * 100 * MS, 100 * MS, BEGIN_NS + (i + 1) * 100 * MS)
+
+    assert (shift_ns, reader.shift_ns) == (100 * MS, 0)
+
+
+@pytest.mark.parametrize('role', ['user', 'agent'])
+@pytest.mark.parametrize('arrival_ns', [20 * MS, 5 * S, 54 * S, BEGIN_NS])
+def test_many_zeros_mean_none_whatever_the_clock_says(role, arrival_ns):
+    reader = StampReader(role)
+
+    read = [reader.read(0, 20 * MS, arrival_ns + i * 20 * MS) for i in range(100)]
+
+    assert read[1:] == [None] * 99
+
+
+def test_a_first_zero_is_true_where_time_has_just_begun():
+    assert StampReader('user').read(0, 20 * MS, 20 * MS) == 0
+    assert StampReader('user').read(0, 20 * MS, 5 * S) is None
+    assert StampReader('agent').read(0, 20 * MS, -400 * MS) == 0
+
+
+@pytest.mark.parametrize('begin_s', [0, 5, 54, 100])
+def test_zero_stamps_of_simulated_time_are_placed_by_arrival(audio, begin_s):
+    samples = audio.noise(16_000 * 12)
+    ingest = audio.ingest()
+
+    for packet in audio.packets(samples, 320, begin_ns=begin_s * S, is_counted=False):
+        ingest.push(audio.change(packet, stamp_ns=0), audio.arrival_of(packet))
+
+    heard, is_present = audio.read_all(ingest)
+    assert ingest.track.begin == begin_s * 16_000
+    assert is_present.all()
+    assert_array_equal(heard, samples[:, 0])
+    assert ingest.counters['jumps'] == 0
