@@ -18,8 +18,8 @@ RATE_HZ = 16_000
 
 
 def voice(seed: int) -> np.ndarray:
-    """Make 3 s of voice-like noise, float32 `[48000]`, syllables at 4 Hz."""
-    noise = np.random.default_rng(seed).standard_normal(3 * RATE_HZ)
+    """Make 4 s of voice-like noise, float32 `[64000]`, syllables at 4 Hz."""
+    noise = np.random.default_rng(seed).standard_normal(4 * RATE_HZ)
     syllables = 0.5 + 0.5 * np.sin(2 * np.pi * 4 * np.arange(len(noise)) / RATE_HZ + seed)
     return (0.1 * noise * syllables).astype(np.float32)
 

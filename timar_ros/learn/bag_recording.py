@@ -1,36 +1,36 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-A bag as a recording: its messages as packets of two voices and frames of the user's head.
+A bag as a recording: the whole of both voices, and the heads that were seen.
 
-Knows which topics hold what and when each message counts: by its own stamps, and where it has
-none by the time at which it was recorded.
+Responsible for gathering what `bag_conversation` reads. Not for when it counts, nor for files.
 """
 
-import collections
+from collections.abc import Iterable
 from fractions import Fraction
 import pathlib
-from typing import Any
 
 import numpy as np
 
 from timar_ros.learn.offline import Delivery
-from timar_ros.learn.recording import Recording, compose_voice
+from timar_ros.learn.recording import Recording, compose_voice, own_voice_notes
 from timar_ros.learn.share import find_shared
 from timar_ros.motion import MotionSpace, frame_to_motion
-from timar_ros.stream.audio import AudioFormat, AudioPacket, format_from_info, packet_from_fields
-from timar_ros.stream.bag import Bag, Message, read_definitions
-from timar_ros.stream.bag_topics import Topics, find_voices, info_topic
+from timar_ros.stream.bag import read_definitions
+from timar_ros.stream.bag_conversation import BagConversation, Heard, Listening, Seen
+from timar_ros.stream.bag_topics import Topics
 
 _SECOND_NS = 1_000_000_000
-# Stamps further than this from the time of recording were made by another clock.
-_SAME_CLOCK_NS = 60 * _SECOND_NS
-# A user's stamps that go back by more, or ahead of the time of recording, are a clock that jumped.
-_LARGEST_BACK_NS = 1 * _SECOND_NS
-_LARGEST_AHEAD_NS = 8 * _SECOND_NS
+HeadFrames = tuple[np.ndarray, np.ndarray]
 
 
-def read_bag(path: pathlib.Path, space: MotionSpace, lead_ns: int, topics: Topics) -> Recording:
+def read_bag(
+    path: pathlib.Path,
+    space: MotionSpace,
+    lead_ns: int,
+    topics: Topics,
+    listening: Listening | None = None,
+) -> Recording:
     """
     Read a conversation from a bag of ROS 2, mcap or sqlite3.
 
@@ -40,158 +40,94 @@ def read_bag(path: pathlib.Path, space: MotionSpace, lead_ns: int, topics: Topic
         lead_ns: how far ahead the agent's voice counts as known where neither its messages nor
             the bag can tell.
         topics: where the voices and the user's motion are.
+        listening: what the bag does not say: channels and formats; its `lead_ns` is not used.
 
     Raises:
         FileNotFoundError: there is no bag.
         ValueError: it cannot be read, or holds no audio; the message names what it holds.
     """
-    definitions = read_definitions(find_shared('msg/AudioChunk.msg').parent)
-    with Bag(path, definitions) as bag:
-        names = find_voices(bag, topics)
-        motion_topic = bag.find_topic(topics.user_motion)
-        infos = {voice: info_topic(bag, topic) for voice, topic in names.items() if topic}
-        wanted = {topic for topic in [*names.values(), *infos.values(), motion_topic] if topic}
-        messages = collections.defaultdict(list)
-        for message in bag.messages(wanted):
-            messages[message.topic].append(message)
-        notes = list(bag.notes)
-    deliveries, formats = {}, {}
-    for voice, topic in names.items():
-        if not topic:
-            notes.append(f'the bag has no {voice}/audio; the {voice} is taken to be silent')
-            continue
-        info = next((m.content for m in messages[infos[voice]] if m.content), None)
-        formats[voice] = None if info is None else format_from_info(info)
-        packets = _packets(voice, messages[topic], formats[voice], notes)
-        if packets:
-            deliveries[voice] = _deliveries(voice, packets, lead_ns, notes)
-    if not any(deliveries.values()):
-        raise ValueError(f'{path}: expected audio, got none that can be heard: {"; ".join(notes)}')
-    spans = [_span(delivery) for feed in deliveries.values() for delivery in feed]
-    begin_ns, end_ns = min(begin for begin, _ in spans), max(end for _, end in spans)
-    length_s = Fraction(end_ns - begin_ns, _SECOND_NS)
-    voices = {
-        voice: compose_voice(voice, feed, begin_ns, length_s) for voice, feed in deliveries.items()
-    }
-    user_motion = _user_motion(messages[motion_topic], space, notes) if motion_topic else None
-    name = pathlib.Path(path).name
-    return Recording(name, deliveries, begin_ns, length_s, voices, user_motion, tuple(notes))
+    heads = {'user': topics.user_motion}
+    return read_bag_and_heads(path, space, lead_ns, topics, heads, listening)[0]
 
 
-def _packets(
-    voice: str, messages: list[Message], audio_format: AudioFormat | None, notes: list[str]
-) -> list[tuple[int, AudioPacket]]:
-    """Decode messages; return packets with the time of their recording, those that have sound."""
-    packets, problems = [], collections.Counter()
-    for message in messages:
-        try:
-            if message.content is None:
-                raise ValueError(message.problem)
-            packet = packet_from_fields(message.content, audio_format)
-        except ValueError as error:
-            problems[str(error)] += 1
-            continue
-        if packet.samples.size and packet.sample_rate_hz > 0:
-            packets.append((message.received_ns, packet))
-    for problem, count in problems.most_common(3):
-        notes.append(f'{voice}: {count} of {len(messages)} messages left out: {problem}')
-    return packets
+def read_bag_and_heads(
+    path: pathlib.Path,
+    space: MotionSpace,
+    lead_ns: int,
+    topics: Topics,
+    heads: dict[str, str],
+    listening: Listening | None = None,
+) -> tuple[Recording, dict[str, HeadFrames]]:
+    """
+    Read a conversation and several heads.
 
+    Args:
+        path: as in `read_bag`.
+        space: as in `read_bag`, for all heads.
+        lead_ns: as in `read_bag`.
+        topics: where the voices are.
+        heads: name -> topic; 'user' is the recording's.
+        listening: as in `read_bag`.
 
-def _deliveries(
-    voice: str, packets: list[tuple[int, AudioPacket]], lead_ns: int, notes: list[str]
-) -> list[Delivery]:
-    """Say of each packet when it arrived and from when on it counts."""
-    ahead_ns = [
-        packet.stamp_ns - received_ns
-        for received_ns, packet in packets
-        if _is_stamped(packet, received_ns)
+    Returns:
+        the recording; and of each head that is there its stamps int64 `[F]` ns, rising, and
+        frames `[F, M]`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_bag`.
+    """
+    listening = listening or Listening()
+    conversation = BagConversation(
+        path, read_definitions(find_shared('msg/AudioChunk.msg').parent), topics, heads, listening
+    )
+    deliveries: dict[str, list[Delivery]] = {}
+    frames: dict[str, dict[int, np.ndarray]] = {name: {} for name in conversation.heads}
+    ends = []
+    for item in conversation.items(lead_ns=lead_ns):
+        if isinstance(item, Heard):
+            placed = item.placed
+            delivery = Delivery(placed.packet, placed.due_ns, placed.arrival_ns)
+            deliveries.setdefault(item.voice, []).append(delivery)
+            ends.append(placed.end_ns)
+        else:
+            try:
+                frames[item.head][item.stamp_ns] = _motion(item, space)
+            except (ValueError, AttributeError) as error:
+                conversation.blame(item.head, str(error))
+    notes = conversation.notes + conversation.counted_problems()
+    notes += [
+        f'the bag has no {voice}/audio; the {voice} is taken to be silent'
+        for voice, topic in conversation.voices.items()
+        if topic is None
     ]
-    nearest_ns = min(ahead_ns, key=abs, default=0)
-    same_clock = abs(nearest_ns) <= _SAME_CLOCK_NS
-    if not same_clock:
-        notes.append(
-            f'{voice}: stamps are {abs(nearest_ns) / 1e9:.0f} s and more from the time of '
-            'recording, another clock (simulated?); stamps are used'
-        )
-        packets = [item for item in packets if _is_stamped(item[1], item[0])]
-    deliveries = []
-    for received_ns, packet in packets:
-        length_ns = len(packet.samples) * _SECOND_NS // packet.sample_rate_hz
-        stamp_ns = packet.stamp_ns
-        if not _is_stamped(packet, received_ns):
-            stamp_ns = received_ns - length_ns if voice == 'user' else received_ns
-        arrival_ns = received_ns
-        if not same_clock:
-            arrival_ns = stamp_ns + length_ns if voice == 'user' else stamp_ns - lead_ns
-        due_ns = stamp_ns
-        if voice == 'agent':
-            due_ns = arrival_ns if packet.sent_ns is None else packet.sent_ns
-        deliveries.append(Delivery(packet, due_ns, arrival_ns))
-    return _before_jump(voice, deliveries, notes)
+    notes += conversation.counted_problems(of_heads=True)
+    begin_ns = conversation.begin_ns
+    length_s = Fraction(max(ends) - begin_ns, _SECOND_NS)
+    voices = {
+        voice: compose_voice(voice, deliveries[voice], begin_ns, length_s)
+        for voice in conversation.voices
+        if voice in deliveries
+    }
+    notes += own_voice_notes(deliveries, voices, begin_ns, listening.option.format(voice='user'))
+    seen = {name: _rising(found.items()) for name, found in frames.items() if found}
+    recording = Recording(
+        pathlib.Path(path).name,
+        {voice: deliveries[voice] for voice in voices},
+        begin_ns,
+        length_s,
+        voices,
+        seen.get('user'),
+        tuple(notes),
+    )
+    return recording, seen
 
 
-def _is_stamped(packet: AudioPacket, received_ns: int) -> bool:
-    # a zero stamp is a field left empty, unless the clock itself began at zero (simulation)
-    return packet.stamp_ns is not None and (packet.stamp_ns != 0 or received_ns < _SAME_CLOCK_NS)
+def _rising(frames: Iterable[tuple[int, np.ndarray]]) -> HeadFrames:
+    stamps, motion = zip(*sorted(frames, key=lambda frame: frame[0]), strict=True)
+    return np.array(stamps, np.int64), np.stack(motion)
 
 
-def _before_jump(voice: str, deliveries: list[Delivery], notes: list[str]) -> list[Delivery]:
-    """Return what came before the clock jumped, which a live conversation would begin anew at."""
-    back_ns = _LARGEST_BACK_NS if voice == 'user' else _SAME_CLOCK_NS
-    last = None
-    for i, delivery in enumerate(deliveries):
-        begin_ns, end_ns = _span(delivery)
-        if last is not None:
-            waited_ns = max(delivery.arrival_ns - last[1], 0)
-            is_back = begin_ns < last[0] - back_ns
-            is_ahead = voice == 'user' and begin_ns - last[0] - waited_ns > _LARGEST_AHEAD_NS
-            if is_back or is_ahead:
-                jump_s = (begin_ns - last[0]) / _SECOND_NS
-                notes.append(
-                    f'{voice}: stamps jump by {jump_s:+.1f} s after {i} of {len(deliveries)} '
-                    'messages; what follows is another recording and left out'
-                )
-                return deliveries[:i]
-        last = max(end_ns, last[0] if last else end_ns), delivery.arrival_ns
-    return deliveries
-
-
-def _span(delivery: Delivery) -> tuple[int, int]:
-    """Return when the first sample of a packet sounds, and when its last has sounded."""
-    packet = delivery.packet
-    length_ns = len(packet.samples) * _SECOND_NS // packet.sample_rate_hz
-    begin_ns = packet.stamp_ns
-    if begin_ns is None or (begin_ns == 0 and delivery.arrival_ns >= _SAME_CLOCK_NS):
-        # what has no stamp was captured just before it came, or is played as it comes
-        begin_ns = delivery.due_ns
-    return begin_ns, begin_ns + length_ns
-
-
-def _user_motion(
-    messages: list[Message], space: MotionSpace, notes: list[str]
-) -> tuple[np.ndarray, np.ndarray] | None:
-    frames: dict[int, np.ndarray] = {}
-    problems = collections.Counter()
-    for message in messages:
-        try:
-            if message.content is None:
-                raise ValueError(message.problem)
-            stamp_ns, motion = _head_frame(message.content, space)
-        except (ValueError, AttributeError) as error:
-            problems[str(error)] += 1
-            continue
-        frames[stamp_ns or message.received_ns] = motion
-    for problem, count in problems.most_common(3):
-        notes.append(f'head motion: {count} of {len(messages)} messages left out: {problem}')
-    if not frames:
-        return None
-    stamps = sorted(frames)
-    return np.array(stamps, np.int64), np.stack([frames[stamp] for stamp in stamps])
-
-
-def _head_frame(msg: Any, space: MotionSpace) -> tuple[int, np.ndarray]:
+def _motion(seen: Seen, space: MotionSpace) -> np.ndarray:
+    msg = seen.content
     quaternion = np.array([msg.neck.x, msg.neck.y, msg.neck.z, msg.neck.w])
-    motion = frame_to_motion(space, quaternion, msg.jaw_open, msg.expression_space, msg.expression)
-    stamp = msg.header.stamp
-    return stamp.sec * _SECOND_NS + stamp.nanosec, motion
+    return frame_to_motion(space, quaternion, msg.jaw_open, msg.expression_space, msg.expression)

@@ -7,15 +7,18 @@ Knows files and what can be wrong with them. What counts at which moment is `off
 Times are nanoseconds on the clock of the stamps: wavs start at 0, bags keep their stamps.
 """
 
+from collections.abc import Mapping
 import dataclasses
 from fractions import Fraction
 import pathlib
+from types import MappingProxyType
 
 import numpy as np
 
 from timar_ros.learn.offline import Delivery, deliver_voice, pad_voice
 from timar_ros.motion import SPACES, MotionSpace, frame_to_motion, jaw_open_rad, neck_to_quaternion
 from timar_ros.stream.buffer import VoiceTrack, index_of
+from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel, foreign_voice
 from timar_ros.stream.ingest import VoiceIngest
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.wav import read_wav
@@ -24,6 +27,8 @@ _SECOND_NS = 1_000_000_000
 # The agent's voice may be replaced as long as it is not played: at most so far back from its end.
 _UNSETTLED = 70 * SAMPLE_RATE_HZ
 _FOREVER = 2**62
+# Whose voice a channel holds shows within this.
+_COMPARED_S = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +133,7 @@ def read_wavs(
     lead_ns: int,
     turn_s: Fraction,
     user_motion: tuple[np.ndarray, np.ndarray] | None = None,
+    channels: Mapping[str, str | int] = MappingProxyType({}),
 ) -> Recording:
     """
     Read a conversation from the wavs of its two voices, which start together at 0.
@@ -138,16 +144,24 @@ def read_wavs(
         lead_ns: how far ahead the agent's voice is known.
         turn_s: of the model; both voices are followed by silence up to the end of a turn.
         user_motion: from `read_motion_frames`.
+        channels: voice -> 'mean' of all channels, or the index of the one to hear.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is no wav, empty or not finite.
+        ValueError: a file is no wav, empty or not finite, or has no such channel.
     """
-    sounds = {'user': read_wav(user), 'agent': read_wav(agent)}
+    sounds, notes = {}, []
+    for voice, path in (('user', user), ('agent', agent)):
+        samples, rate_hz = read_wav(path)
+        channel, watch = channels.get(voice, MEAN), ChannelWatch()
+        if channel == MEAN:
+            watch.add(samples)
+        if finding := watch.finding(f'--{voice}-channel'):
+            notes.append(f'{voice}: {finding}')
+        sounds[voice] = choose_channel(samples, channel, str(path)), rate_hz
     lengths = {name: Fraction(len(x), rate) for name, (x, rate) in sounds.items()}
     length_s = max(lengths.values())
     shorter = min(lengths, key=lengths.get)
-    notes = []
     if length_s - lengths[shorter] > 1:
         notes.append(
             f'the {shorter} is recorded for {float(lengths[shorter]):.1f} of '
@@ -160,12 +174,48 @@ def read_wavs(
         heard = compose_voice(name, deliveries[name], 0, length_s)
         n_recorded = round(lengths[name] * SAMPLE_RATE_HZ)
         voices[name] = Voice(heard.samples, np.arange(len(heard.samples)) < n_recorded)
+    notes += own_voice_notes(deliveries, voices, 0, '--user-channel')
     name = f'{pathlib.Path(user).name} and {pathlib.Path(agent).name}'
     return Recording(name, deliveries, 0, length_s, voices, user_motion, tuple(notes))
 
 
+def own_voice_notes(
+    deliveries: Mapping[str, list[Delivery]],
+    voices: Mapping[str, Voice],
+    begin_ns: int,
+    option: str,
+) -> list[str]:
+    """
+    Say whether what is heard of the user is the robot's own voice, at most one sentence.
+
+    Args:
+        deliveries: of a `Recording`.
+        voices: of a `Recording`.
+        begin_ns: of a `Recording`.
+        option: how a channel of the user is chosen.
+    """
+    if not {'user', 'agent'} <= set(voices):
+        return []
+    n = _COMPARED_S * SAMPLE_RATE_HZ
+    user, agent = voices['user'], voices['agent'].samples[:n]
+    n_channels = deliveries['user'][0].packet.samples.shape[1]
+    heard = user.samples[:n, None]
+    if n_channels > 1:
+        length_s = Fraction(len(heard), SAMPLE_RATE_HZ)
+        feed = deliveries['user']
+        columns = [compose_voice('user', feed, begin_ns, length_s, i) for i in range(n_channels)]
+        heard = np.stack([column.samples for column in columns], 1)
+    both = user.is_present[:n] & voices['agent'].is_present[:n]
+    text = foreign_voice(heard[both], agent[both], SAMPLE_RATE_HZ, MEAN, option)
+    return [f'user: {text}'] if text else []
+
+
 def compose_voice(
-    name: str, deliveries: list[Delivery], begin_ns: int, length_s: Fraction
+    name: str,
+    deliveries: list[Delivery],
+    begin_ns: int,
+    length_s: Fraction,
+    channel: str | int = MEAN,
 ) -> Voice:
     """
     Put together what a voice sounded like, whatever was sent again, late or instead.
@@ -175,11 +225,12 @@ def compose_voice(
         deliveries: in the order of arrival.
         begin_ns: stamp of the first sample wanted.
         length_s: how much is wanted.
+        channel: 'mean' of all channels, or the index of one.
     """
     first, n = index_of(begin_ns), round(length_s * SAMPLE_RATE_HZ)
     voice = Voice(np.zeros(n, np.float32), np.zeros(n, bool))
     track = VoiceTrack(max_span=_FOREVER)
-    ingest = VoiceIngest(name, track)
+    ingest = VoiceIngest(name, track, channel=channel)
     done = 0
 
     def keep(until: int) -> int:

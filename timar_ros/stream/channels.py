@@ -25,7 +25,7 @@ _SILENT = 1e-6
 _FOREIGN = 0.5
 _LOOPBACK = 0.8
 _LONGEST_DELAY_S = 0.5
-_SHORTEST_S = 1.0
+_SHORTEST_S = 3.0
 
 
 def parse_channel(value: str | int) -> str | int:
@@ -183,7 +183,7 @@ def foreign_voice(
     if not usable:
         return (
             f'{text}; is it the same recording twice, or a microphone that hears the '
-            'loudspeaker? Record the user apart'
+            'loudspeaker? Record the user apart, or choose another channel'
         )
     best = min(usable, key=lambda i: (round(each[i], 1), i))
     return f'{text}: channel {worst} holds it ({each[worst]:.2f}); choose {option} {best}'
