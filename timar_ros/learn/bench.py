@@ -33,6 +33,7 @@ from timar_ros.learn.bench_clip import (
     Variant,
     ask,
     contestants,
+    describe_cuts,
     find_cases,
     next_of,
     read_cues,
@@ -44,6 +45,7 @@ from timar_ros.learn.figures import Answer
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.timar import TIMAR
+from timar_ros.stream.channels import MEAN, parse_channel
 
 _MODEL = Variant('model')
 _LISTENER = (Variant('no user', user_gain=0.0), Variant('no own', agent_gain=0.0))
@@ -64,6 +66,7 @@ class Settings:
         temperature: of the drawing.
         device: torch device.
         answers: folder in which answers are kept.
+        channels: voice -> which channel of its wav is heard, where that is not the mean.
     """
 
     checkpoint: str
@@ -72,12 +75,14 @@ class Settings:
     temperature: float
     device: str
     answers: pathlib.Path
+    channels: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def path(self, case: Case, variant: Variant) -> pathlib.Path:
         """Say where an answer is kept; files that changed, other weights or times: elsewhere."""
         voices = [case.user_wav, case.agent_wav] + ([case.user_npz] if case.user_npz else [])
         parts = [self.digest, dataclasses.asdict(self.timing), self.temperature]
         parts += [dataclasses.asdict(variant), [_digest(path) for path in voices]]
+        parts += [dict(self.channels)] if self.channels else []
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
         return self.answers / f'{case.name}_{variant.title.replace(" ", "_")}_{key}.npz'
 
@@ -97,9 +102,8 @@ def _answer(case: Case, variant: Variant, settings: Settings) -> str:
         return ''
     model = _load(settings.checkpoint, settings.device)
     try:
-        shown = ask(
-            model, case, variant, settings.timing, SamplingConfig(temperature=settings.temperature)
-        )
+        sampling = SamplingConfig(temperature=settings.temperature)
+        shown = ask(model, case, variant, settings.timing, sampling, settings.channels)
     except (ValueError, FileNotFoundError) as error:
         return str(error)
     unfinished = path.with_suffix(f'.{os.getpid()}.tmp')
@@ -284,10 +288,11 @@ def _report(options: argparse.Namespace, settings: Settings, cases: list[Case]) 
     lags = [f'lags of answered cues, {title}:\n{bench_table.histogram(pooled[title][1])}'
             for title in ('real', 'model') if title in pooled and pooled[title][1]]  # fmt: skip
     left_out = [f'left out: {name}: {reason}' for name, reason in failed.items()]
+    used = [case for case in cases if case.name not in failed]
+    left_out += [f'note: {note}' for case in used for note in describe_cuts(case)]
     styles = []
     if options.styles:
-        asked = [case for case in cases if case.name not in failed][: options.styles]
-        styles = run_styles(asked, settings, options.processes)
+        styles = run_styles(used[: options.styles], settings, options.processes)
         left_out += ['', bench_table.as_text(styles)]
     text = '\n'.join(
         [about, bench_table.as_text(lines), '', *legend, '', *extra, *lags, *left_out]
@@ -323,6 +328,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--timing', choices=('anticipate', 'reactive'), default=timing.timing)
     parser.add_argument('--replan-hz', type=float, default=timing.replan_hz, help='%(default)s')
     parser.add_argument('--temperature', type=float, default=SamplingConfig().temperature)
+    for voice in ('user', 'agent'):
+        parser.add_argument(
+            f'--{voice}-channel',
+            type=parse_channel,
+            default=MEAN,
+            help="which channel of its wavs is heard: 'mean' of all, or an index",
+        )
     parser.add_argument('--clips', type=int, help='only so many, the first by name')
     parser.add_argument(
         '--short', action='store_true', help='without listener test, seeds and loudness'
@@ -354,6 +366,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.temperature,
             options.device,
             answers,
+            {
+                voice: channel
+                for voice in ('user', 'agent')
+                if (channel := getattr(options, f'{voice}_channel')) != MEAN
+            },
         )
         _report(options, settings, cases[: options.clips])
     except (FileNotFoundError, ValueError) as error:

@@ -8,23 +8,26 @@ A conversation of the bench: its files, the model's answers to it, and the basel
     [<clip>_truth.json]                  what was planted: {"cues": [{"t_s": seconds, ...}, ...]}
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from fractions import Fraction
 import json
 import pathlib
+from types import MappingProxyType
 
 import numpy as np
 
 from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn import baselines
-from timar_ros.learn.clips import find_files, read_motion
+from timar_ros.learn.clips import find_files
 from timar_ros.learn.evaluate import answer
 from timar_ros.learn.figures import Answer
-from timar_ros.learn.recording import Recording, read_wavs
+from timar_ros.learn.heads import hold_against_voice, read_head, to_grid
+from timar_ros.learn.recording import Recording, add_user_head, read_wavs
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import MotionSpace
 from timar_ros.stream.style import AgentStyle
+from timar_ros.stream.wav import read_duration_s
 
 _MS_NS = 1_000_000
 # Party that is the agent -> names of the other one.
@@ -139,10 +142,23 @@ def read_cues(path: pathlib.Path | None) -> np.ndarray | None:
 
 
 def ask(
-    model: TIMAR, case: Case, variant: Variant, timing: TimingConfig, sampling: SamplingConfig
+    model: TIMAR,
+    case: Case,
+    variant: Variant,
+    timing: TimingConfig,
+    sampling: SamplingConfig,
+    channels: Mapping[str, str | int] = MappingProxyType({}),
 ) -> Answer:
     """
     Let the model answer a conversation, or one in which a voice is missing or quieter.
+
+    Args:
+        model: weights.
+        case: from `find_cases`.
+        variant: how to ask.
+        timing: when to plan.
+        sampling: how to draw.
+        channels: voice -> which channel of its wav is heard.
 
     Returns:
         the answer, with the voices as they are in the files.
@@ -151,16 +167,11 @@ def ask(
         FileNotFoundError, ValueError: a file is missing or refused.
     """
     config = model.config
-    user_motion = None
-    if case.user_npz is not None and variant.user_gain:
-        frames, _ = read_motion(case.user_npz, model.space, config.fps)
-        if model.space.jaw is not None:  # as live: jaw y and z are not sent
-            frames[:, model.space.jaw.start + 1 : model.space.jaw.stop] = 0.0
-        stamps = np.arange(len(frames), dtype=np.int64) * 1_000_000_000 // config.fps
-        user_motion = stamps, frames
     turn_s = Fraction(config.frames_per_turn, config.fps)
     lead_ns = timing.agent_lead_ms * _MS_NS
-    recording = read_wavs(case.user_wav, case.agent_wav, lead_ns, turn_s, user_motion)
+    recording = read_wavs(case.user_wav, case.agent_wav, lead_ns, turn_s, channels=channels)
+    if case.user_npz is not None and variant.user_gain:
+        recording = add_user_head(recording, read_head(case.user_npz), model.space)
     altered = _at_level(recording, {'user': variant.user_gain, 'agent': variant.agent_gain})
     style = None if variant.style == AgentStyle() else variant.style
     return answer(model, altered, timing, sampling, variant.seed, style=style)[0]
@@ -184,8 +195,33 @@ def _at_level(recording: Recording, gains: dict[str, float]) -> Recording:
 
 
 def read_real(case: Case, space: MotionSpace, fps: float) -> np.ndarray | None:
-    """Read what the agent's head really did `[F, M]`, neutral where nobody measured it."""
-    return None if case.agent_npz is None else read_motion(case.agent_npz, space, fps)[0]
+    """
+    Read what the agent's head really did `[F, M]`, neutral where nobody measured it.
+
+    Raises:
+        ValueError: it cannot be the head of the agent's voice.
+    """
+    if case.agent_npz is None:
+        return None
+    head, _ = hold_against_voice(read_head(case.agent_npz), read_duration_s(case.agent_wav))
+    return to_grid(head, space, fps)[0]
+
+
+def describe_cuts(case: Case) -> list[str]:
+    """Say what is cut from a conversation, or not known of it, a sentence each."""
+    agent_s, user_s = (read_duration_s(wav) for wav in (case.agent_wav, case.user_wav))
+    until_s, notes = max(agent_s, user_s), []
+    if case.user_npz is not None:
+        notes += hold_against_voice(read_head(case.user_npz), user_s, until_s)[1]
+    if case.agent_npz is not None:
+        head, more = hold_against_voice(read_head(case.agent_npz), agent_s)
+        notes += more
+        if until_s - head.length_s > 1:
+            notes.append(
+                f'{case.agent_npz.name}: real motion is known for {head.length_s:.1f} of '
+                f'{until_s:.1f} s; what follows is judged as the same motion backwards'
+            )
+    return notes
 
 
 def contestants(

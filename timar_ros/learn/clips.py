@@ -17,28 +17,25 @@ afraid, disgusted (0..1) and attitude (-1..1), and `persona`, a name. Each speak
 whose motion is there is the agent once.
 """
 
+from collections.abc import Mapping
 import dataclasses
-import difflib
 import glob
 import pathlib
-import zipfile
+from types import MappingProxyType
 
 import numpy as np
 import soxr
 
+from timar_ros.learn.heads import Head, hold_against_voice, read_head, to_grid
 from timar_ros.model.turn import EMOTIONS
-from timar_ros.motion import JAW_RAD_PER_JAW_OPEN, SPACES, MotionSpace, get_space
+from timar_ros.motion import MotionSpace
+from timar_ros.stream.channels import MEAN, choose_channel
 from timar_ros.stream.wav import read_duration_s, read_wav
 
 _PARTIES = {'speaker1': 'speaker2', 'speaker2': 'speaker1', 'agent': 'user'}
-_DUALTALK_FPS = 25.0
 _N_STYLE = len(EMOTIONS) + 1  # and attitude
-_DUALTALK_NAMES = get_space('flame56').names
-# The one channel that both spaces have, under different names: here, there, factor.
-_JAW = {
-    'flame56': ('jaw_x', 'jawOpen', JAW_RAD_PER_JAW_OPEN),
-    'arkit55': ('jawOpen', 'jaw_x', 1 / JAW_RAD_PER_JAW_OPEN),
-}
+# What is cut from a conversation is told from here on, s.
+_TOLD_S = 0.08
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +51,9 @@ class Clip:
         user_motion: float32 `[F, M]`, or None if nobody watched the user.
         style: float32 `[F, 7]`, emotions and attitude of the agent; None = not said.
         persona: whose manner the agent has; '' = not said.
+        user_seen: bool `[F]`, where `user_motion` was seen; None = wherever it is there.
+        agent_channel, user_channel: which channel of each wav is heard.
+        notes: what was cut or is not known of it, a sentence each.
     """
 
     name: str
@@ -64,6 +64,10 @@ class Clip:
     user_motion: np.ndarray | None
     style: np.ndarray | None = None
     persona: str = ''
+    user_seen: np.ndarray | None = None
+    agent_channel: str | int = MEAN
+    user_channel: str | int = MEAN
+    notes: tuple[str, ...] = ()
 
     @property
     def n_frames(self) -> int:
@@ -71,19 +75,27 @@ class Clip:
         return len(self.agent_motion)
 
 
-def read_voice(path: pathlib.Path, sample_rate_hz: int = 16000) -> np.ndarray:
+def read_voice(
+    path: pathlib.Path, sample_rate_hz: int = 16000, channel: str | int = MEAN
+) -> np.ndarray:
     """
     Read a voice from a wav file of any rate and channel count.
 
+    Args:
+        path: of the wav.
+        sample_rate_hz: wanted.
+        channel: 'mean' of all channels, or the index of the one to hear.
+
     Returns:
-        float32 `[n]` in [-1, 1], the mean of the channels.
+        float32 `[n]` in [-1, 1].
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no wav, holds no sound, or samples that are not finite.
+        ValueError: it is no wav, holds no sound, samples that are not finite, or no such channel.
     """
     _check_there(pathlib.Path(path))
     samples, rate = read_wav(path)
+    samples = choose_channel(samples, channel, str(path))
     samples = samples.mean(1) if samples.shape[1] > 1 else samples[:, 0]
     if rate != sample_rate_hz:
         samples = soxr.resample(samples, rate, sample_rate_hz)
@@ -96,8 +108,7 @@ def read_motion(
     """
     Read a motion file of either layout onto the grid of `fps` frames a second.
 
-    The jaw of the other space is converted (jaw_x = 0.35 rad · jawOpen); its expression is left
-    out.
+    What becomes of channels of the other space says `heads.to_grid`.
 
     Args:
         path: npz of DualTalk's layout or ours (see the module's text).
@@ -112,53 +123,15 @@ def read_motion(
         FileNotFoundError: there is no such file.
         ValueError: a key is missing, a shape or name is wrong, or a value is NaN.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no motion at {path}')
-    content = _load(path)
-    if {'exp', 'pose'} <= set(content):
-        names, frames, stamp_s = _from_dualtalk(path, content)
-    elif {'motion', 'names', 'fps'} <= set(content):
-        names, frames, stamp_s = _from_named(path, content)
-    else:
-        raise ValueError(
-            f'{path}: expected exp and pose (DualTalk), or motion, names and fps (ours), '
-            f'got {", ".join(sorted(content)) or "nothing"}'
-        )
-    if not np.isfinite(frames).all():
-        bad = int(np.flatnonzero(~np.isfinite(frames).all(1))[0])
-        raise ValueError(
-            f'{path}: expected finite motion, got NaN or infinite values at frame {bad}'
-        )
-    period_s = (stamp_s[-1] - stamp_s[0]) / max(len(stamp_s) - 1, 1)
-    n_frames = int((stamp_s[-1] + (period_s or 1 / fps)) * fps + 1e-6)
-    grid_s = np.arange(n_frames) / fps
-    motion = np.tile(space.neutral, (n_frames, 1)).astype(np.float32)
-    is_valid = np.zeros(len(space.names), bool)
-    jaw, foreign_jaw, factor = _JAW[space.name]
-    for column, name in enumerate(names):
-        scale = 1.0
-        if name == foreign_jaw and jaw not in names:
-            name, scale = jaw, factor
-        if name in space.names:
-            channel = space.index(name)
-            motion[:, channel] = scale * np.interp(grid_s, stamp_s, frames[:, column])
-            is_valid[channel] = True
-    if not is_valid.any():
-        raise ValueError(
-            f'{path}: none of its channels ({", ".join(names[:3])} ...) is in {space.name}'
-        )
-    return motion, is_valid
+    return to_grid(read_head(path), space, fps)[:2]
 
 
-def read_style(
-    path: pathlib.Path, n_frames: int, fps: float = 25.0
-) -> tuple[np.ndarray | None, str]:
+def style_of(head: Head, n_frames: int, fps: float = 25.0) -> tuple[np.ndarray | None, str]:
     """
-    Read how an agent's motion is meant, from the file of that motion.
+    Return how an agent's motion is meant, from the file of that motion.
 
     Args:
-        path: npz.
+        head: the agent's, from `read_head`.
         n_frames: F, frames wanted.
         fps: frames a second wanted.
 
@@ -168,7 +141,7 @@ def read_style(
     Raises:
         ValueError: a shape or value is wrong.
     """
-    content = _load(path)
+    path, content = head.path, head.content
     persona = str(content.get('persona', ''))
     if 'style' not in content:
         return None, persona
@@ -196,7 +169,10 @@ def find_files(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
 
 
 def open_clips(
-    folder: pathlib.Path, space: MotionSpace, fps: float = 25.0
+    folder: pathlib.Path,
+    space: MotionSpace,
+    fps: float = 25.0,
+    channels: Mapping[str, str | int] = MappingProxyType({}),
 ) -> tuple[list[Clip], dict[str, str]]:
     """
     Find the usable conversations of a folder; voices are read later, motion now.
@@ -205,6 +181,7 @@ def open_clips(
         folder: files named as in the module's text, subfolders included, linked ones too.
         space: the motion space to read into.
         fps: frames a second.
+        channels: 'user', 'agent' -> 'mean' or the index of the channel to hear of their wavs.
 
     Returns:
         The clips in order of name, and why each other one was refused: name -> one sentence that
@@ -223,7 +200,8 @@ def open_clips(
         if party not in _PARTIES:
             continue
         try:
-            clips.append(_open_clip(motion_path, stem, party, space, fps))
+            clip = _open_clip(motion_path, stem, party, space, fps)
+            clips.append(_with_channels(clip, channels))
         except (ValueError, FileNotFoundError) as error:
             refused[motion_path.stem] = str(error)
     if not clips:
@@ -239,83 +217,55 @@ def open_clips(
 def _open_clip(path: pathlib.Path, stem: str, party: str, space: MotionSpace, fps: float) -> Clip:
     agent_wav = path.with_suffix('.wav')
     user_wav = path.with_name(f'{stem}_{_PARTIES[party]}.wav')
-    agent_motion, is_valid = read_motion(path, space, fps)
-    lengths = [len(agent_motion)]
-    durations_s = [_duration_s(wav) for wav in (agent_wav, user_wav)]
-    ratio = len(agent_motion) / fps / durations_s[0]
-    if not 0.9 < ratio < 1.1:
-        raise ValueError(
-            f'{path}: expected motion as long as its voice, got {len(agent_motion)} frames at '
-            f'{fps:g} fps for {durations_s[0]:.1f} s of sound; is its true frame rate '
-            f'{ratio * fps:.0f}?'
-        )
-    user_motion = None
+    agent = read_head(path)
+    agent_s, user_s = (_duration_s(wav) for wav in (agent_wav, user_wav))
+    agent, notes = hold_against_voice(agent, agent_s)
+    agent_motion, is_valid, is_seen = to_grid(agent, space, fps)
+    if not is_seen.all():
+        raise ValueError(f'{notes[-1]}; split the clip there: what is learned must be known')
+    lengths = [len(agent_motion), *(int(duration * fps + 1e-6) for duration in (agent_s, user_s))]
+    user_motion = user_seen = None
     if user_wav.with_suffix('.npz').is_file():
-        user_motion = read_motion(user_wav.with_suffix('.npz'), space, fps)[0]
-        lengths.append(len(user_motion))
-    n_frames = min(lengths + [int(duration * fps + 1e-6) for duration in durations_s])
+        user = read_head(user_wav.with_suffix('.npz'))
+        try:
+            user, more = hold_against_voice(user, user_s)
+        except ValueError as error:
+            notes.append(f'{error}; the user counts as not seen')
+        else:
+            notes += more
+            user_motion, _, user_seen = to_grid(user, space, fps)
+            if not user.is_stamped:  # of two frames more or less
+                lengths.append(len(user_motion))
+    n_frames = min(lengths)
+    cut_s = max(agent_s, user_s) - n_frames / fps
+    if cut_s > _TOLD_S:
+        notes.append(
+            f'{path.name}: {cut_s:.1f} of {max(agent_s, user_s):.1f} s are cut: not all of both '
+            'voices and the head is recorded until then'
+        )
+    if user_motion is not None:
+        n_missing = max(n_frames - len(user_motion), 0)
+        user_seen = np.pad(user_seen[:n_frames], (0, n_missing))
+        user_motion = np.pad(user_motion[:n_frames], ((0, n_missing), (0, 0)), 'edge')
     return Clip(
         path.stem,
         agent_wav,
         user_wav,
         agent_motion[:n_frames],
         is_valid,
-        None if user_motion is None else user_motion[:n_frames],
-        *read_style(path, n_frames, fps),
+        user_motion,
+        *style_of(agent, n_frames, fps),
+        user_seen,
+        notes=tuple(notes),
     )
 
 
-def _load(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f'{path}: expected an npz of plain arrays, got a file that cannot be read as one '
-            f'({error}); write it again with numpy.savez'
-        ) from None
-
-
-def _from_dualtalk(path: pathlib.Path, content: dict) -> tuple[list, np.ndarray, np.ndarray]:
-    expression, pose = content['exp'], content['pose']
-    if expression.ndim != 2 or expression.shape[1:] != (50,) or pose.shape != (len(expression), 6):
-        raise ValueError(
-            f'{path}: expected exp [F, 50] and pose [F, 6], '
-            f'got {list(expression.shape)} and {list(pose.shape)}'
-        )
-    _check_not_empty(path, expression)
-    frames = np.concatenate([expression, pose[:, 3:], pose[:, :3]], 1)  # pose is neck, then jaw
-    return list(_DUALTALK_NAMES), frames, np.arange(len(frames)) / _DUALTALK_FPS
-
-
-def _from_named(path: pathlib.Path, content: dict) -> tuple[list, np.ndarray, np.ndarray]:
-    frames, names, fps = content['motion'], content['names'].tolist(), float(content['fps'])
-    if frames.ndim != 2 or frames.shape[1] != len(names):
-        raise ValueError(
-            f'{path}: expected motion [F, {len(names)}], a column for each name, '
-            f'got {list(frames.shape)}'
-        )
-    _check_not_empty(path, frames)
-    if not 0 < fps < 1000:
-        raise ValueError(f'{path}: expected fps in frames a second, got {fps:g}')
-    known = {name for space in SPACES.values() for name in space.names}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        close = difflib.get_close_matches(str(unknown[0]), known, n=1)
-        hint = f'; did you mean {close[0]!r}?' if close else ''
-        raise ValueError(f'{path}: unknown channel {unknown[0]!r}{hint}')
-    stamp_s = content.get('stamp_s', np.arange(len(frames)) / fps)
-    if stamp_s.shape != (len(frames),) or not (np.diff(stamp_s) > 0).all() or stamp_s[0] < 0:
-        raise ValueError(
-            f'{path}: expected stamp_s [{len(frames)}], rising seconds of the voice, '
-            f'got {list(stamp_s.shape)} from {stamp_s[0]:g} to {stamp_s[-1]:g}'
-        )
-    return names, frames, stamp_s
-
-
-def _check_not_empty(path: pathlib.Path, frames: np.ndarray) -> None:
-    if not len(frames):
-        raise ValueError(f'{path}: expected motion, got no frames')
+def _with_channels(clip: Clip, channels: Mapping[str, str | int]) -> Clip:
+    return dataclasses.replace(
+        clip,
+        user_channel=channels.get('user', MEAN),
+        agent_channel=channels.get('agent', MEAN),
+    )
 
 
 def _duration_s(path: pathlib.Path) -> float:

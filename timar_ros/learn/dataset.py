@@ -167,6 +167,9 @@ class Windows(torch.utils.data.Dataset):
         user_motion = (
             np.zeros_like(clip.agent_motion) if clip.user_motion is None else clip.user_motion
         )
+        user_seen = torch.full(turns, clip.user_motion is not None)
+        if clip.user_seen is not None:
+            user_seen = torch.from_numpy(clip.user_seen[frames].reshape(turns).copy())
         style = np.zeros((turns[0], len(STYLE)), np.float32)
         if clip.style is not None:
             style[:, 0] = 1.0
@@ -182,7 +185,7 @@ class Windows(torch.utils.data.Dataset):
             'agent_speech': torch.from_numpy(agent_speech[samples].reshape(turns[0], -1).copy()),
             'user_motion': torch.from_numpy(user_motion[frames].reshape(*turns, -1).copy()),
             'agent_motion': torch.from_numpy(clip.agent_motion[frames].reshape(*turns, -1).copy()),
-            'user_seen': torch.full(turns, clip.user_motion is not None),
+            'user_seen': user_seen,
             'quick_neck': torch.from_numpy(quick[frames].reshape(*turns, -1).copy()),
             'is_nodding': torch.from_numpy(is_nodding[frames].reshape(turns).copy()),
             'channel_mask': torch.from_numpy(clip.is_valid.copy()),
@@ -268,8 +271,9 @@ class Windows(torch.utils.data.Dataset):
         clip, config = self.clips[clip_index], self._config
         n_samples = clip.n_frames * config.samples_per_frame
         voices = []
-        for path in (clip.user_wav, clip.agent_wav):
-            voice = read_voice(path, config.sample_rate_hz)
+        wavs = (clip.user_wav, clip.user_channel), (clip.agent_wav, clip.agent_channel)
+        for path, channel in wavs:
+            voice = read_voice(path, config.sample_rate_hz, channel)
             if config.level == 'clip':
                 voices.append(normalise_clip(voice)[:n_samples])
             else:

@@ -25,9 +25,16 @@ import threadpoolctl
 import torch
 from tqdm import tqdm
 
-from timar_ros.learn.clips import read_motion
 from timar_ros.learn.corruption import KINDS, Corruption
-from timar_ros.learn.dualtalk_clip import FLAME, Case, Settings, find_cases, predict, score
+from timar_ros.learn.dualtalk_clip import (
+    FLAME,
+    Case,
+    Settings,
+    find_cases,
+    predict,
+    read_whole_head,
+    score,
+)
 from timar_ros.learn.dualtalk_table import format_table, make_row
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint, read_config
@@ -47,7 +54,7 @@ def _run(case: Case, settings: Settings) -> tuple[str, dict[int, dict], str]:
     model = _load(settings.checkpoint, settings.device)
     figures = {}
     try:
-        truth = read_motion(case.agent_npz, FLAME, model.config.fps)[0]
+        truth = read_whole_head(case.agent_npz, case.agent_wav, (FLAME,), model.config.fps)[0]
         for context, motion, partner in predict(model, case, settings):
             figures[context] = score(motion, truth, partner, model.space)
     except (ValueError, FileNotFoundError) as error:

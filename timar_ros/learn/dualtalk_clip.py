@@ -6,7 +6,7 @@ A clip of DualTalk under the published protocol: find it, answer it turn by turn
 Knows the protocol (TIMAR.md §5). Refuses to know how many clips there are and who runs them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import hashlib
 import json
@@ -17,14 +17,16 @@ import numpy as np
 import torch
 
 from timar_ros.config import SamplingConfig
-from timar_ros.learn.clips import find_files, read_motion, read_voice
+from timar_ros.learn.clips import find_files, read_voice
 from timar_ros.learn.corruption import Corruption
+from timar_ros.learn.heads import hold_against_voice, read_head, to_grid
 from timar_ros.learn.metrics import evaluate_clip
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import Turn
 from timar_ros.motion import MotionSpace, get_space, jaw_open_rad
 from timar_ros.stream.engine import Engine
 from timar_ros.stream.level import LevelState, normalise, normalise_clip
+from timar_ros.stream.wav import read_duration_s
 
 FLAME = get_space('flame56')
 # What can be compared of weights that do not speak FLAME: `evaluate_clip` leaves out groups that
@@ -115,6 +117,26 @@ def find_cases(folder: pathlib.Path) -> tuple[list[Case], dict[str, str]]:
     return cases, left_out
 
 
+def read_whole_head(
+    npz: pathlib.Path, wav: pathlib.Path, spaces: Sequence[MotionSpace], fps: float
+) -> list[np.ndarray]:
+    """
+    Read a speaker's head, held against its voice, in several spaces.
+
+    Returns:
+        motion `[F, M]` in each space.
+
+    Raises:
+        ValueError: it cannot be the head of this voice, or was not seen throughout: the protocol
+            has no frames that are unknown.
+    """
+    head, notes = hold_against_voice(read_head(npz), read_duration_s(wav))
+    grids = [to_grid(head, space, fps) for space in spaces]
+    if not grids[0][2].all():
+        raise ValueError(f'{notes[-1]}; the protocol has no frames that are unknown')
+    return [motion for motion, _, _ in grids]
+
+
 def predict(
     model: TIMAR, case: Case, settings: Settings
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
@@ -138,7 +160,8 @@ def predict(
     }
     seen = partner = None
     if case.user_npz is not None:
-        seen, partner = (read_motion(case.user_npz, s, fps)[0] for s in (model.space, FLAME))
+        spaces = model.space, FLAME
+        seen, partner = read_whole_head(case.user_npz, case.user_wav, spaces, fps)
     voices, seen = settings.corruption.apply(voices, seen, rate_hz, fps, settings.seed, case.name)
     for name, samples in voices.items():
         if settings.normalise == 'clip':

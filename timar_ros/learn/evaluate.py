@@ -26,14 +26,17 @@ from tqdm import tqdm
 from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn.bag_recording import read_bag
 from timar_ros.learn.figures import Answer, compute_figures
+from timar_ros.learn.heads import read_head
 from timar_ros.learn.offline import answer_deliveries
-from timar_ros.learn.recording import Recording, read_motion_frames, read_wavs
+from timar_ros.learn.recording import Recording, add_user_head, read_wavs
 from timar_ros.learn.report import write_report
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.precision import DTYPES
 from timar_ros.model.timar import TIMAR
+from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
+from timar_ros.stream.channels import MEAN, parse_channel
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.level import ClipLevel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
@@ -117,7 +120,7 @@ def answer(
     happened = {
         'start_ns': start_ns,
         'counters': conversation.counters(),
-        'notes': notes + conversation.take_warnings(),
+        'notes': list(dict.fromkeys(notes + conversation.take_warnings())),
     }
     return shown, happened
 
@@ -223,17 +226,20 @@ def _bar(length_s: float) -> tqdm:
 
 def _read(options: argparse.Namespace, model: TIMAR, timing: TimingConfig) -> Recording:
     lead_ns = timing.agent_lead_ms * _MS_NS
+    channels = {voice: getattr(options, f'{voice}_channel') for voice in ('user', 'agent')}
     if options.bag is not None:
         if options.user or options.agent or options.user_motion:
             raise ValueError('give --bag, or --user and --agent, got both')
         topics = Topics(options.user_topic, options.agent_topic, options.user_motion_topic)
-        return read_bag(options.bag, model.space, lead_ns, topics)
+        listening = Listening(channels=channels)
+        return read_bag(options.bag, model.space, lead_ns, topics, listening)
     if not options.user or not options.agent:
         raise ValueError('give --user and --agent, the wavs of both voices, or --bag')
-    motion = options.user_motion and read_motion_frames(options.user_motion, model.space)
     config = model.config
     turn_s = Fraction(config.frames_per_turn, config.fps)
-    return read_wavs(options.user, options.agent, lead_ns, turn_s, motion)
+    head = options.user_motion and read_head(options.user_motion)  # an error before the wavs
+    recording = read_wavs(options.user, options.agent, lead_ns, turn_s, channels=channels)
+    return add_user_head(recording, head, model.space) if head else recording
 
 
 def _from_options(cls, options: argparse.Namespace):
@@ -258,6 +264,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--user', type=path, help="wav of the user's voice")
     parser.add_argument('--agent', type=path, help="wav of the robot's voice")
     parser.add_argument('--user-motion', type=path, help="npz of the user's head, if known")
+    for voice in ('user', 'agent'):
+        parser.add_argument(
+            f'--{voice}-channel',
+            type=parse_channel,
+            default=MEAN,
+            help=f"which channel of the {voice} is heard: 'mean' of all, or an index from 0 on",
+        )
     parser.add_argument('--bag', type=path, help='a bag instead: folder, .mcap or .db3')
     parser.add_argument('--user-topic', default=topics.user_audio, help='%(default)s')
     parser.add_argument('--agent-topic', default=topics.agent_audio, help='%(default)s')

@@ -15,8 +15,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from timar_ros.learn.heads import Head, hold_against_voice, read_head, to_live
 from timar_ros.learn.offline import Delivery, deliver_voice, pad_voice
-from timar_ros.motion import SPACES, MotionSpace, frame_to_motion, jaw_open_rad, neck_to_quaternion
+from timar_ros.motion import MotionSpace
 from timar_ros.stream.buffer import VoiceTrack, index_of
 from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel, foreign_voice
 from timar_ros.stream.ingest import VoiceIngest
@@ -87,44 +88,7 @@ def read_motion_frames(path: pathlib.Path, space: MotionSpace) -> tuple[np.ndarr
         FileNotFoundError: there is no such file.
         ValueError: it is no such file, or not finite.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no motion at {path}; give an npz with motion, names and fps')
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            content = {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # whatever the bytes break in zipfile or numpy
-        raise ValueError(f'{path}: expected an npz, got {error}') from None
-    if not {'motion', 'names', 'fps'} <= set(content):
-        raise ValueError(
-            f'{path}: expected motion [F, C], names [C] and fps, got '
-            f'{", ".join(sorted(content)) or "nothing"}'
-        )
-    motion, names, fps = content['motion'], content['names'].tolist(), float(content['fps'])
-    stamp_s = content.get('stamp_s', np.arange(len(motion)) / fps)
-    if motion.ndim != 2 or motion.shape[1] != len(names) or len(stamp_s) != len(motion):
-        raise ValueError(
-            f'{path}: expected motion [F, {len(names)}], a column for each name, and stamp_s '
-            f'[F], got {list(motion.shape)} and {list(stamp_s.shape)}'
-        )
-    if not np.isfinite(motion).all() or not (np.diff(stamp_s) > 0).all():
-        raise ValueError(f'{path}: expected finite motion at rising stamp_s, got something else')
-    source = next((s for s in SPACES.values() if set(names) <= set(s.names)), None)
-    if source is None:
-        known = ' or '.join(SPACES)
-        raise ValueError(
-            f'{path}: its names, {", ".join(names[:3])} ..., are not those of {known}'
-        )
-    frames = np.tile(source.neutral, (len(motion), 1))
-    frames[:, [source.index(name) for name in names]] = motion
-    quaternions = neck_to_quaternion(frames[:, source.neck])
-    jaws = jaw_open_rad(source, frames)
-    converted = [
-        frame_to_motion(space, quaternion, jaw, source.expression_space, frame[source.expression])
-        for quaternion, jaw, frame in zip(quaternions, jaws, frames, strict=True)
-    ]
-    stamps = np.rint(stamp_s * _SECOND_NS).astype(np.int64)
-    return stamps, np.array(converted, np.float32).reshape(len(stamps), space.n_channels)
+    return to_live(read_head(path), space)
 
 
 def read_wavs(
@@ -177,6 +141,27 @@ def read_wavs(
     notes += own_voice_notes(deliveries, voices, 0, '--user-channel')
     name = f'{pathlib.Path(user).name} and {pathlib.Path(agent).name}'
     return Recording(name, deliveries, 0, length_s, voices, user_motion, tuple(notes))
+
+
+def add_user_head(recording: Recording, head: Head, space: MotionSpace) -> Recording:
+    """
+    Return a recording of wavs with the head of its user, held against the user's voice.
+
+    Args:
+        recording: from `read_wavs`.
+        head: from `read_head`.
+        space: of the model.
+
+    Raises:
+        ValueError: it cannot be the head of this voice.
+    """
+    voice_s = float(recording.voices['user'].is_present.sum()) / SAMPLE_RATE_HZ
+    head, notes = hold_against_voice(head, voice_s, float(recording.length_s))
+    return dataclasses.replace(
+        recording,
+        user_motion=to_live(head, space),
+        notes=(*recording.notes, *(f"the user's head: {note}" for note in notes)),
+    )
 
 
 def own_voice_notes(

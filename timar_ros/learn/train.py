@@ -97,14 +97,18 @@ def _make_windows(
     train: TrainConfig,
     n_windows: int,
     say,
+    channels: Mapping[str, str | int],
     chosen: Mapping[str, float] = MappingProxyType({}),
 ) -> Windows:
-    clips, refused = open_clips(folder, get_space(config.motion_space), config.fps)
+    space = get_space(config.motion_space)
+    clips, refused = open_clips(folder, space, config.fps, channels)
     windows = Windows(clips, config, train.window_turns, n_windows, train.seed, chosen)
     for name, reason in refused.items():
         say(f'left out {name}: {reason}')
     for name in windows.too_short:
         say(f'left out {name}: shorter than {train.window_turns} turns')
+    for note in (note for clip in windows.clips for note in clip.notes):
+        say(f'note: {note}')
     minutes = sum(clip.n_frames for clip in windows.clips) / config.fps / 60
     say(f'{folder}: {len(windows.clips)} clips, {minutes:.1f} minutes')
     return windows
@@ -158,11 +162,11 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
         )
     say = print if processes.rank == 0 else lambda _: None
     n_windows = train.steps * train.batch_size
-    windows = _make_windows(options.clips, config, train, n_windows, say, run.chosen)
+    windows = _make_windows(options.clips, config, train, n_windows, say, run.channels, run.chosen)
     held_out = None
     if options.held_out is not None:
         n_windows = HELD_OUT_BATCHES * train.batch_size
-        held_out = _make_windows(options.held_out, config, train, n_windows, say)
+        held_out = _make_windows(options.held_out, config, train, n_windows, say, run.channels)
     space = get_space(config.motion_space)
     statistics = motion_statistics(windows.clips, space)
     if run.raw_units:

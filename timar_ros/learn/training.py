@@ -28,6 +28,8 @@ from timar_ros.learn.processes import Processes
 from timar_ros.learn.rehearsal import show_own_plan
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import MODALITIES, slots
+from timar_ros.stream.channels import parse_channel
+from timar_ros.strict import quoted
 
 _BETAS = (0.9, 0.95)
 _PRECISIONS = {'float32': torch.float32, 'bfloat16': torch.bfloat16}
@@ -60,6 +62,8 @@ class RunConfig:
         guide: weight of a second loss, for nods and quick movements (`guide.Guide`).
         raw_units: leave motion in the units of its space, as published, instead of bringing each
             channel to its own mean and deviation.
+        channels: 'user', 'agent' -> which channel of their wavs is heard, an index from 0 on; the
+            mean of all where nothing is said.
         cooldown: last steps, over which the learning rate falls to nothing; prolong a run before.
     """
 
@@ -74,8 +78,18 @@ class RunConfig:
     head_first: int = 0
     cooldown: int = 0
     precision: str = 'float32'
+    channels: dict = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        if unknown := set(self.channels) - {'user', 'agent'}:
+            raise ValueError(
+                f'channels knows user and agent, got {quoted(sorted(map(str, unknown)))}'
+            )
+        for voice, channel in self.channels.items():
+            try:
+                parse_channel(channel)
+            except ValueError as error:
+                raise ValueError(f'channels: {voice}: {error}') from None
         for name, known in (('preset', PRESETS), ('precision', _PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -209,7 +223,8 @@ class Training:
         """
         content = torch.load(path, map_location=self.model.device, weights_only=True)
         # A run may be prolonged; whatever else differs would make it another run.
-        ours, theirs = (_without_steps(x) for x in (to_dict(self.run), content['run']))
+        theirs = to_dict(RunConfig()) | content['run']  # of before a key was there
+        ours, theirs = (_without_steps(x) for x in (to_dict(self.run), theirs))
         if ours != theirs:
             different = [name for name in ours if ours[name] != theirs.get(name)]
             raise ValueError(
