@@ -63,7 +63,7 @@ class Utterance:
     @property
     def n_waiting(self) -> int:
         """Samples, at the rate they were pushed with, that are kept here."""
-        return self._n_in - self._first
+        return self._n_in - max(self._first, 0)
 
     def push(self, samples: np.ndarray) -> None:
         """
