@@ -149,13 +149,15 @@ def test_a_stop_after_the_clock_was_set_back_in_silence_withdraws_nothing(back_s
 
 def test_an_utterance_goes_on_after_the_clock_was_set_back_in_the_midst_of_it():
     schedule, voice = PlaybackSchedule(RATE_HZ), noise(1.0)
-    schedule.push(packet(voice[:24000]), T0_NS)
-    announce(schedule, T0_NS, T0_NS + 500 * MS)
-    announce(schedule, T0_NS - 10 * S, T0_NS - 10 * S + 20 * MS)
+    schedule.push(packet(voice[:28800]), T0_NS)
+    announce(schedule, T0_NS, T0_NS + 20 * MS)  # all of it; none has sounded
+    then_ns = T0_NS - 10 * S
+    again = schedule.announce(then_ns)  # in part: the rest waits
 
-    rest = deliver(schedule, [packet(voice[24000:], first=24000)], T0_NS - 10 * S + 20 * MS)
+    rest = deliver(schedule, [packet(voice[28800:], first=28800)], then_ns)
 
-    np.testing.assert_array_equal(rest[-24000:], voice[24000:])
+    heard = np.concatenate([*(p.samples[:, 0] for p in again), rest])
+    np.testing.assert_array_equal(heard[-len(voice) :], voice)
 
 
 def test_a_short_beginning_that_was_flushed_early_does_not_end_the_utterance():
