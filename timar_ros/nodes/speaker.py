@@ -9,6 +9,7 @@ Knows the device, the topics and the service. When what sounds is decided in `st
 import dataclasses
 import sys
 import time
+import traceback
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -25,16 +26,29 @@ from timar_ros.nodes.devices import (
     told_ns,
 )
 from timar_ros.nodes.diagnostics import Diagnostics
+from timar_ros.nodes.matching import MatchedSubscription
 from timar_ros.nodes.params import declare, parameter
 from timar_ros.nodes.running import construct, run
-from timar_ros.stream.audio import AudioPacket, packet_from_fields
+from timar_ros.nodes.throttle import ThrottledWarnings
+from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.playback import PlaybackCursor, PlaybackSchedule
+from timar_ros.stream.utterance_reader import UtteranceReader
 
 _PUMP_S = 0.01  # how often what waits is looked at
 _BLOCK_MS = 10  # what the device takes at once
 _STALL_S = 3.0
+_MAX_BURST = 10_000  # messages: a TTS may deliver minutes at once, in pieces of 20 ms
 _DIAGNOSE_S = 1.0
-_FAULTS = ('underruns', 'device_underruns', 'refused_messages')
+# Counters whose growth means that something is wrong now, with what to say of it.
+_TROUBLE = {
+    'underruns': 'speech comes too slowly',
+    'device_underruns': 'the device ran empty',
+    'refused_messages': 'messages are refused, see the log',
+    'lost_samples': 'messages of an utterance are missing, by its count of samples',
+    'lost_half_samples': 'halves of samples are missing',
+    'clipped_samples': 'samples are far beyond full scale',
+    'failures': 'announcing failed, see the log',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,20 +111,19 @@ class SpeakerNode(Node):
             slack_ms=params.slack_ms,
         )
         self._cursor = PlaybackCursor(self._schedule, params.latency_ms + _BLOCK_MS)
+        self._reader = UtteranceReader()
+        self._warnings = ThrottledWarnings(self.get_logger())
         self._refused = 0
+        self._failures = 0
         self._flags = 0  # underruns of the device
-        self._faults = 0  # when last diagnosed
+        self._diagnosed: dict[str, int] = {}  # counters when last diagnosed
         self._n_filled = 0  # blocks that the device took
-        # A TTS may deliver minutes at once.
         reliable = ReliabilityPolicy.RELIABLE
         self._audio_pub = self.create_publisher(
             AudioChunk, 'agent/audio', QoSProfile(depth=100, reliability=reliable)
         )
-        self.create_subscription(
-            AudioChunk,
-            'speaker/utterance',
-            self._on_utterance,
-            QoSProfile(depth=1000, reliability=reliable),
+        self._utterances = MatchedSubscription(
+            self, AudioChunk, 'speaker/utterance', self._on_utterance, _MAX_BURST
         )
         self.create_service(Trigger, '~/stop', self._on_stop)
         self._diagnostics = Diagnostics(self)
@@ -133,21 +146,40 @@ class SpeakerNode(Node):
         """What happened so far, by name."""
         return {
             **self._schedule.counters,
+            **self._reader.counters,
             'refused_messages': self._refused,
+            'failures': self._failures,
             'device_underruns': self._flags,
             'resyncs': self._cursor.resyncs,
         }
 
     def _on_utterance(self, msg: AudioChunk) -> None:
+        now_ns = self._now_ns()
+        before = self.counters
         try:
-            self._schedule.push(packet_from_fields(msg), self._now_ns())
+            packet = self._reader.read(msg, now_ns)
+            if packet is not None:
+                self._schedule.push(packet, now_ns)
         except ValueError as error:
             self._refused += 1
-            self.get_logger().warning(
-                f'refused {self._refused} utterance messages, this one: {error}',
-                throttle_duration_sec=1.0,
-            )
+            self._warnings.warn(f'refused {self._refused} utterance messages, this one: {error}')
+        self._tell_losses(before)
         self._announce()
+
+    def _tell_losses(self, before: dict) -> None:
+        after = self.counters
+        if after['cut_messages'] and not before['cut_messages']:
+            self.get_logger().warning(
+                'messages on speaker/utterance end in mid-sample, as HTTP chunks do; the rest of '
+                'each is joined with the next message'
+            )
+        lost = after['lost_samples'] - before['lost_samples']
+        if lost:
+            rate_hz = self._params.sample_rate_hz
+            self._warnings.warn(
+                f'{lost / rate_hz:.2f} s are missing in the midst of an utterance, by its count '
+                f'of samples ({after["lost_samples"] / rate_hz:.2f} s so far); the rest is spoken'
+            )
 
     def _on_stop(self, _request, response):
         packets = self._schedule.stop(self._now_ns())
@@ -160,8 +192,19 @@ class SpeakerNode(Node):
         return response
 
     def _announce(self) -> None:
+        try:
+            self._announce_due()
+        except Exception as error:  # whatever it is, the next utterance is spoken
+            self._failures += 1
+            self._schedule.stop(self._now_ns())
+            self._warnings.error(
+                f'announcing failed, and what waits is dropped: {type(error).__name__}: {error}',
+                traceback.format_exc,
+            )
+
+    def _announce_due(self) -> None:
         now_ns = self._now_ns()
-        if now_ns == 0:  # simulated time has not begun
+        if now_ns <= 0:  # simulated time has not begun
             return
         self._cursor.observe_clock(time.monotonic_ns(), now_ns)
         underruns = self._schedule.counters['underruns']
@@ -169,10 +212,9 @@ class SpeakerNode(Node):
         counters = self._schedule.counters
         if counters['underruns'] != underruns:
             silence_s = counters['underrun_samples'] / self._params.sample_rate_hz
-            self.get_logger().warning(
+            self._warnings.warn(
                 f'speech came too slowly: {counters["underruns"]} underruns, {silence_s:.2f} s of '
-                'silence in all',
-                throttle_duration_sec=1.0,
+                'silence in all'
             )
 
     def _publish(self, packets: list[AudioPacket]) -> None:
@@ -189,15 +231,15 @@ class SpeakerNode(Node):
             )
 
     def _on_diagnose(self) -> None:
-        counters = self.counters
-        faults = (
-            counters['underruns'] + counters['device_underruns'] + counters['refused_messages']
-        )
-        trouble = self._stream.trouble if self._stream is not None else ''
-        if faults > self._faults:
-            trouble = trouble or 'speech is interrupted or refused, see the counters'
-        self._faults = faults
-        self._diagnostics.publish(counters, trouble)
+        self._utterances.match()
+        self._reader.expire(self._now_ns())
+        counters, before = self.counters, self._diagnosed
+        self._diagnosed = counters
+        grown = {name: counters[name] - before.get(name, 0) for name in _TROUBLE}
+        troubles = [f'{_TROUBLE[name]} ({n} more)' for name, n in grown.items() if n > 0]
+        if self._stream is not None and self._stream.trouble:
+            troubles.insert(0, self._stream.trouble)
+        self._diagnostics.publish(counters, '; '.join(troubles))
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds
