@@ -11,7 +11,7 @@ import pytest
 from sensor_msgs.msg import JointState
 
 from timar_ros.msg import HeadMotionPlan
-from timar_ros.nodes.arguments import ARGUMENTS
+from timar_ros.nodes.arguments import ARGUMENTS, check_params_file
 from timar_ros.nodes.bringup import compose, read_arguments, wanted_nodes
 from timar_ros.nodes.running import end
 
@@ -122,7 +122,10 @@ def test_arguments_say_which_nodes_there_are_and_with_what():
         ('robt:=nao', "expected name:=value, got 'robt:=nao'; names: robot, checkpoint"),
         ('--robot=nao', "expected name:=value, got '--robot=nao'"),
         ('timing:=later', "timing must be one of anticipate, reactive, got 'later'"),
-        ('face_port:=http', "face_port must be a number, got 'http'"),
+        ('face_port:=http', "face_port must be 0 to 65535, got 'http'"),
+        ('face_port:=70000', "face_port must be 0 to 65535, got '70000'"),
+        ('face_port:=' + '9' * 5000, 'face_port must be 0 to 65535, got'),
+        ('robot' + 'x' * 10**6, "expected name:=value, got 'robotxxx"),
     ],
 )
 def test_an_argument_that_is_none_is_refused(word, text):
@@ -130,6 +133,7 @@ def test_an_argument_that_is_none_is_refused(word, text):
         read_arguments([word])
 
     assert text in str(refused.value)
+    assert len(str(refused.value)) < 500
 
 
 def test_an_unknown_robot_ends_the_program_with_one_sentence(bringup):
@@ -139,6 +143,53 @@ def test_an_unknown_robot_ends_the_program_with_one_sentence(bringup):
 
     assert process.returncode == 1
     assert text.splitlines()[-1].startswith("bringup: unknown robot 'neo'; did you mean 'nao'?")
+
+
+@pytest.mark.parametrize(
+    ('content', 'text'),
+    [
+        (None, "params_file: no file '{path}'; give the path of a YAML file, or leave it out"),
+        ('folder', 'params_file: {path}: cannot be read: '),
+        ('neck: [', 'params_file: {path}: not valid YAML: '),
+        ('[' * 3000, 'params_file: {path}: not valid YAML: '),
+        (
+            '- neck',
+            'params_file: {path}: expected node names with ros__parameters below each, got [',
+        ),
+        ('', 'params_file: {path}: expected node names with ros__parameters below each, got None'),
+        (
+            '5: {}',
+            'params_file: {path}: expected node names with ros__parameters below each, got {',
+        ),
+        (b'\x00\xff', 'params_file: {path}: not valid YAML: '),
+    ],
+    ids=['none', 'folder', 'broken', 'deep', 'list', 'empty', 'number', 'binary'],
+)
+def test_a_parameter_file_that_is_none_is_refused_in_one_sentence(tmp_path, content, text):
+    path = tmp_path / 'mine.yaml'
+    if content == 'folder':
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    with pytest.raises(ValueError) as refused:
+        check_params_file(str(path))
+
+    assert str(refused.value).startswith(text.replace('{path}', str(path)))
+    assert '\n' not in str(refused.value) and len(str(refused.value)) < 500
+
+
+def test_the_shipped_parameter_file_is_one(tmp_path):
+    check_params_file(read_arguments([])['params_file'])
+
+
+def test_a_missing_parameter_file_ends_bringup_with_one_sentence(bringup):
+    process = bringup(params_file='/no/such.yaml', microphone='false', speaker='false')
+
+    text = process.communicate(timeout=60)[0]
+
+    assert (process.returncode, text.count('\n')) == (1, 1)
+    assert text.startswith("bringup: params_file: no file '/no/such.yaml'")
 
 
 def test_every_argument_is_described():

@@ -1,15 +1,17 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-What a user says to bring a robot up: the arguments of `conversation.launch.py` and of `bringup`.
+Responsible for the arguments of `conversation.launch.py` and of `bringup`, and what they may be.
 
-Knows names, defaults and meanings; loads nothing.
+Not for what they do; loads nothing.
 """
 
 import dataclasses
 import pathlib
 
 from ament_index_python.packages import get_package_share_directory
+
+from timar_ros.strict import quoted, read_yaml
 
 _YES_NO = ('true', 'false')
 
@@ -64,3 +66,26 @@ ARGUMENTS = (
     ),
     Argument('use_sim_time', 'false', 'Take the time from /clock', _YES_NO),
 )
+
+
+def check_params_file(path: str) -> None:
+    """
+    Look whether a file can hold parameters of nodes.
+
+    Raises:
+        ValueError: it is missing, a folder, no YAML, or not parameters; one sentence.
+    """
+    try:
+        content = read_yaml(path)
+    except FileNotFoundError:
+        raise ValueError(
+            f'params_file: no file {quoted(path)}; give the path of a YAML file, or leave it out'
+        ) from None
+    except ValueError as error:
+        raise ValueError(f'params_file: {error}') from None
+    names = list(content) if isinstance(content, dict) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f'params_file: {path}: expected node names with ros__parameters below each, got '
+            f'{quoted(content)}; see config/conversation.yaml of this package'
+        )

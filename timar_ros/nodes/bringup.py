@@ -1,19 +1,20 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-The nodes of `conversation.launch.py` in one process, where there is no launch_ros.
+Responsible for the nodes of `conversation.launch.py` in one process, without launch_ros.
 
     python -m timar_ros.nodes.bringup robot:=nao microphone:=false
 
-Knows which nodes make a robot; knows nothing of what they do.
+Not for what the nodes do.
 """
 
 import importlib
 import json
 import sys
 
-from timar_ros.nodes.arguments import ARGUMENTS
+from timar_ros.nodes.arguments import ARGUMENTS, check_params_file
 from timar_ros.nodes.running import construct, end, run
+from timar_ros.strict import quoted
 
 # Imported when they are wanted: not every robot has what each of them needs.
 _CLASSES = {
@@ -88,13 +89,16 @@ def read_arguments(words) -> dict[str, str]:
     for word in words:
         name, is_given, value = word.partition(':=')
         if not is_given or name not in known:
-            raise ValueError(f'expected name:=value, got {word!r}; names: {", ".join(known)}')
+            raise ValueError(
+                f'expected name:=value, got {quoted(word)}; names: {", ".join(known)}'
+            )
         choices = known[name].choices
         if choices and value not in choices:
-            raise ValueError(f'{name} must be one of {", ".join(choices)}, got {value!r}')
+            raise ValueError(f'{name} must be one of {", ".join(choices)}, got {quoted(value)}')
         values[name] = value
-    if not values['face_port'].isdecimal():
-        raise ValueError(f'face_port must be a number, got {values["face_port"]!r}; 0: any')
+    port = values['face_port']
+    if not (port.isdecimal() and len(port) < 6 and int(port) < 65536):
+        raise ValueError(f'face_port must be 0 to 65535, got {quoted(port)}; 0: any free one')
     return values
 
 
@@ -115,6 +119,7 @@ def main(args=None) -> None:
 
     def make():
         values = read_arguments(words)
+        check_params_file(values['params_file'])
         nodes = compose(wanted_nodes(values), values['namespace'], values['params_file'])
         return nodes.values()
 
