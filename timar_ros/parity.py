@@ -12,7 +12,6 @@ and heads are read from the folder. Half types are reported, not judged.
 import argparse
 from collections.abc import Iterator
 import dataclasses
-import json
 import pathlib
 import sys
 
@@ -25,7 +24,9 @@ from timar_ros.model.checkpoint import DTYPES
 from timar_ros.model.convert import load_published
 from timar_ros.model.timar import TIMAR, passes
 from timar_ros.model.turn import Turn
+from timar_ros.npz import Arrays
 from timar_ros.stream.engine import Engine
+from timar_ros.strict import read_json
 
 BOUND = 1e-4
 _FILES = ('TIMAR.pth', 'config.json', 'inputs.npz', 'outputs.npz', 'wav2vec2/config.json')
@@ -41,12 +42,17 @@ def _normalise_clip(pcm: np.ndarray) -> np.ndarray:
     return ((audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)).astype(np.float32)
 
 
-def _turns(model: TIMAR, inputs) -> list[Turn]:
+def _turns(model: TIMAR, inputs: Arrays) -> list[Turn]:
     config = model.config
     T, S = config.frames_per_turn, config.samples_per_turn
-    user, agent = (_normalise_clip(inputs[f'pcm_{voice}']) for voice in ('user', 'agent'))
-    motion = torch.from_numpy(inputs['motion_user'].astype(np.float32))
-    n_turns = min(len(user), len(agent)) // S
+    user, agent = (
+        _normalise_clip(inputs.numbers(f'pcm_{voice}', None)) for voice in ('user', 'agent')
+    )
+    seen = inputs.numbers('motion_user', None, config.n_channels)
+    motion = torch.from_numpy(seen.astype(np.float32))
+    n_turns = min(len(user) // S, len(agent) // S, len(motion) // T)
+    if not n_turns:
+        raise ValueError(f'{inputs.path}: expected at least one turn of {S} samples, got none')
     known = torch.ones(1, T, dtype=torch.bool)
     return [
         Turn(
@@ -62,22 +68,24 @@ def _turns(model: TIMAR, inputs) -> list[Turn]:
     ]
 
 
-def _recorded_noise(outputs, mode: str):
+def _recorded_noise(outputs: Arrays, mode: str):
     """Return a noise source that plays back what the published implementation drew."""
 
     def draw(seeds, first_turn, n_turns, n_passes, n_draws, n_frames, n_channels):
         noise = torch.zeros(len(seeds), n_turns, n_passes, n_draws, n_frames, n_channels)
         for p, frames in enumerate(passes(n_frames, n_passes)):
             for draw in range(n_draws):
-                recorded = outputs[f'{mode}/noise/{first_turn}/{p}/{draw}']
-                noise[0, 0, p, draw, frames] = torch.from_numpy(recorded)
+                name = f'{mode}/noise/{first_turn}/{p}/{draw}'
+                n = len(range(n_frames)[frames])
+                recorded = outputs.numbers(name, n, n_channels)
+                noise[0, 0, p, draw, frames] = torch.from_numpy(recorded.astype(np.float32))
         return noise
 
     return draw
 
 
 def _run_mode(model: TIMAR, turns, settings: dict, outputs, mode: str, steps: int) -> np.ndarray:
-    is_known = set(settings) <= _MODE_KEYS
+    is_known = isinstance(settings, dict) and set(settings) <= _MODE_KEYS
     is_constant = settings.get('cfg_schedule', 'constant') == 'constant'
     if not is_known or not is_constant or settings.get('use_random_orders'):
         raise ValueError(
@@ -102,9 +110,10 @@ def _run_mode(model: TIMAR, turns, settings: dict, outputs, mode: str, steps: in
     return torch.cat([engine.step(turn, state)[0] for turn in turns]).cpu().numpy()
 
 
-def _loss_rows(model: TIMAR, outputs) -> dict[str, np.ndarray]:
+def _loss_rows(model: TIMAR, outputs: Arrays) -> dict[str, np.ndarray]:
     names = ('target', 'z', 't', 'noise')
-    rows = [torch.from_numpy(outputs[f'loss/{name}']).to(model.device) for name in names]
+    arrays = [outputs[f'loss/{name}'] for name in names]
+    rows = [torch.from_numpy(array.copy()).to(model.device) for array in arrays]
     with torch.no_grad():
         return {k: v.float().cpu().numpy() for k, v in model.diffloss.loss(*rows).items()}
 
@@ -129,29 +138,33 @@ def compare(folder, dtype: str = 'float32', device: str = 'cpu') -> Iterator[tup
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f'{folder}: expected a reference folder, missing {missing}')
-    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
+    config = read_json(folder / 'config.json')
+    if not all(isinstance(config.get(key), dict) for key in ('model', 'modes')):
+        raise ValueError(f"{folder / 'config.json'}: expected the objects 'model' and 'modes'")
     model = load_published(folder / 'TIMAR.pth', folder / 'wav2vec2', folder / 'config.json')
     mean, std = model.motion_mean, model.motion_std
     model = model.to(device, DTYPES[dtype])
     model.motion_mean, model.motion_std = mean.to(device), std.to(device)
     steps = int(config['model'].get('num_sampling_steps', 5))
-    with np.load(folder / 'inputs.npz') as inputs, np.load(folder / 'outputs.npz') as outputs:
-        turns = _turns(model, inputs)
-        with torch.no_grad():
-            features = model.speech(turns[0].user_speech.to(device))
-            tokens = model.speech_projection(features)[0].float().cpu().numpy()
-        yield 'speech_tokens_turn0', _difference(tokens, outputs['speech_tokens_turn0'])
-        for mode, settings in config['modes'].items():
-            motion = _run_mode(model, turns, settings, outputs, mode, steps)
-            yield f'{mode}/motion', _difference(motion, outputs[f'{mode}/motion'])
-        for name, rows in _loss_rows(model, outputs).items():
-            yield f'loss/{name}', _difference(rows, outputs[f'loss/{name}'])
+    inputs, outputs = Arrays(folder / 'inputs.npz'), Arrays(folder / 'outputs.npz')
+    turns = _turns(model, inputs)
+    with torch.no_grad():
+        features = model.speech(turns[0].user_speech.to(device))
+        tokens = model.speech_projection(features)[0].float().cpu().numpy()
+    yield 'speech_tokens_turn0', _difference(tokens, outputs['speech_tokens_turn0'])
+    for mode, settings in config['modes'].items():
+        motion = _run_mode(model, turns, settings, outputs, mode, steps)
+        yield f'{mode}/motion', _difference(motion, outputs[f'{mode}/motion'])
+    for name, rows in _loss_rows(model, outputs).items():
+        yield f'loss/{name}', _difference(rows, outputs[f'loss/{name}'])
     if (folder / 'metrics.npz').is_file():
-        expected = json.loads((folder / 'metrics.json').read_text(encoding='utf-8'))
-        with np.load(folder / 'metrics.npz') as clips:
-            ours = evaluate_clip(
-                clips['prediction'], clips['ground_truth'], clips['partner'], model.space
-            )
+        expected = read_json(folder / 'metrics.json')
+        clips = Arrays(folder / 'metrics.npz')
+        predicted, true, partner = (
+            clips.numbers(name, None, model.space.n_channels)
+            for name in ('prediction', 'ground_truth', 'partner')
+        )
+        ours = evaluate_clip(predicted, true, partner, model.space)
         for name, value in expected.items():
             yield f'metrics/{name}', _difference(np.array(ours[name]), np.array(value))
 

@@ -1,13 +1,14 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Strangers' text and YAML files: read within bounds, quoted briefly in our error messages.
+Strangers' text, YAML and JSON files: read within bounds, quoted briefly in our error messages.
 
 Responsible for reading, quoting and suggesting names. Not for what a file or a text means.
 """
 
 from collections.abc import Iterable
 import difflib
+import json
 import pathlib
 import reprlib
 from typing import Any
@@ -17,7 +18,7 @@ import yaml
 _LONGEST = 80
 # difflib compares character by character; a text longer than this is no misspelt name.
 _LONGEST_NAME = 100
-_LARGEST_YAML = 1_000_000  # bytes
+_LARGEST_TEXT = 1_000_000  # bytes
 
 _quote = reprlib.Repr()
 _quote.maxstring = _quote.maxother = _quote.maxlong = _LONGEST
@@ -47,6 +48,26 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
     return f'; did you mean {close[0]!r}?' if close else ''
 
 
+def read_json(path: str | pathlib.Path) -> dict:
+    """
+    Read a JSON object from a file of at most 1 MB.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is too large, nested too deep, or no JSON object; one sentence.
+    """
+    text = _read_text(path, 'JSON')
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError(f'{path}: not valid JSON: nested too deep; flatten it') from None
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise ValueError(f'{path}: not valid JSON: {shortened(str(error), 200)}') from None
+    if not isinstance(content, dict):
+        raise ValueError(f'{path}: expected a JSON object, got {quoted(content)}')
+    return content
+
+
 def read_yaml(path: str | pathlib.Path) -> Any:
     """
     Read a YAML file of at most 1 MB.
@@ -58,15 +79,7 @@ def read_yaml(path: str | pathlib.Path) -> Any:
         FileNotFoundError: there is no such file.
         ValueError: it is too large, nested too deep, or no YAML; one sentence with the place.
     """
-    try:
-        with open(path, 'rb') as file:
-            text = file.read(_LARGEST_YAML + 1)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:  # a folder, a name too long, a name with a zero
-        raise ValueError(f'{shortened(str(path))}: cannot be read: {error}') from None
-    if len(text) > _LARGEST_YAML:
-        raise ValueError(f'{path}: expected YAML of at most 1 MB, got more; give the right file')
+    text = _read_text(path, 'YAML')
     try:
         return yaml.safe_load(text)
     except RecursionError:
@@ -77,3 +90,16 @@ def read_yaml(path: str | pathlib.Path) -> Any:
             f'{path}: not valid YAML: {shortened(" ".join(str(error).split()), 200)}; '
             'check indentation, colons and brackets there'
         ) from None
+
+
+def _read_text(path: str | pathlib.Path, kind: str) -> bytes:
+    try:
+        with open(path, 'rb') as file:
+            text = file.read(_LARGEST_TEXT + 1)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # a folder, a name too long, a name with a zero
+        raise ValueError(f'{shortened(str(path))}: cannot be read: {error}') from None
+    if len(text) > _LARGEST_TEXT:
+        raise ValueError(f'{path}: expected {kind} of at most 1 MB, got more; give the right file')
+    return text

@@ -45,6 +45,7 @@ from timar_ros.learn.figures import Answer
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.timar import TIMAR
+from timar_ros.npz import Arrays
 from timar_ros.stream.channels import MEAN, parse_channel
 
 _MODEL = Variant('model')
@@ -116,8 +117,8 @@ def _answer(case: Case, variant: Variant, settings: Settings) -> str:
 
 
 def _read_answer(path: pathlib.Path, model: TIMAR) -> Answer:
-    with np.load(path) as arrays:
-        content = {name: arrays[name] for name in arrays.files}
+    arrays = Arrays(path)
+    content = {name: arrays[name] for name in ('motion', 'user_voice', 'agent_voice')}
     config = model.config
     return Answer(model.space, config.fps, config.frames_per_turn, 0, **content)
 

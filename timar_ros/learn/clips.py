@@ -142,10 +142,11 @@ def style_of(head: Head, n_frames: int, fps: float = 25.0) -> tuple[np.ndarray |
         ValueError: a shape or value is wrong.
     """
     path, content = head.path, head.content
-    persona = str(content.get('persona', ''))
+    persona = content.text('persona') if 'persona' in content else ''
     if 'style' not in content:
         return None, persona
-    style, n_stored = content['style'], len(content.get('motion', content['style']))
+    style = content.numbers('style', None, None, is_finite=False)
+    n_stored = len(content.get('motion', style))
     if style.shape != (n_stored, _N_STYLE) or not n_stored:
         raise ValueError(
             f'{path}: expected style [{n_stored}, {_N_STYLE}] (six emotions and attitude, a row '
@@ -157,7 +158,7 @@ def style_of(head: Head, n_frames: int, fps: float = 25.0) -> tuple[np.ndarray |
             f'{path}: expected emotions of 0 to 1 and an attitude of -1 to 1 in style, '
             f'got {np.min(style):g} to {np.max(style):g}'
         )
-    rows = np.arange(n_frames) / fps * float(content.get('fps', fps))
+    rows = np.arange(n_frames) / fps * head.fps
     return style[np.minimum(rows.astype(int), len(style) - 1)].astype(np.float32), persona
 
 

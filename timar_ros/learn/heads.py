@@ -17,10 +17,10 @@ which the head was not seen are noted, in seconds.
 
 import dataclasses
 import pathlib
-import zipfile
 
 import numpy as np
 
+from timar_ros.bounds import MAX_FILE_SAMPLES
 from timar_ros.motion import (
     JAW_RAD_PER_JAW_OPEN,
     SPACES,
@@ -30,7 +30,8 @@ from timar_ros.motion import (
     jaw_open_rad,
     neck_to_quaternion,
 )
-from timar_ros.strict import did_you_mean, quoted
+from timar_ros.npz import Arrays
+from timar_ros.strict import did_you_mean, quoted, shortened
 
 _SECOND_NS = 1_000_000_000
 _DUALTALK_FPS = 25.0
@@ -51,6 +52,9 @@ _TOLERANCE_S = 0.08
 _LOST_SHARE = 0.2
 # As live: a tracker that drops a few frames is bridged, one that lost the face is not.
 MAX_HOLE_S = 0.25
+# As long as a recording may be, and as late as a stamp of any clock.
+_LONGEST_S = MAX_FILE_SAMPLES / 16_000
+_LATEST_S = 2.0**33
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Head:
         stamp_s: float64 `[F]`, rising, seconds from the beginning of the voice.
         fps: as the file states it.
         is_stamped: the file has stamps that are more than the count of its frames.
-        content: all arrays of the file.
+        content: the arrays of the file.
     """
 
     path: pathlib.Path
@@ -74,7 +78,7 @@ class Head:
     stamp_s: np.ndarray
     fps: float
     is_stamped: bool
-    content: dict[str, np.ndarray]
+    content: Arrays
 
     @property
     def length_s(self) -> float:
@@ -100,7 +104,7 @@ def read_head(path: pathlib.Path) -> Head:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no motion at {path}; give an npz with motion, names and fps')
-    content = load_arrays(path)
+    content = Arrays(path)
     if {'exp', 'pose'} <= set(content):
         names, frames, fps, stamp_s = _from_dualtalk(path, content)
     elif {'motion', 'names', 'fps'} <= set(content):
@@ -108,7 +112,7 @@ def read_head(path: pathlib.Path) -> Head:
     else:
         raise ValueError(
             f'{path}: expected exp and pose (DualTalk), or motion, names and fps (ours), '
-            f'got {", ".join(sorted(content)) or "nothing"}'
+            f'got {shortened(", ".join(sorted(content)), 200) or "nothing"}'
         )
     if not np.isfinite(frames).all():
         bad = int(np.flatnonzero(~np.isfinite(frames).all(1))[0])
@@ -119,23 +123,6 @@ def read_head(path: pathlib.Path) -> Head:
     is_stamped = stamp_s is not None and not np.allclose(stamp_s, counted_s, atol=1e-3, rtol=0)
     stamp_s = counted_s if stamp_s is None else np.asarray(stamp_s, np.float64)
     return Head(path, names, frames, stamp_s, fps, is_stamped, content)
-
-
-def load_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """
-    Read all arrays of an npz.
-
-    Raises:
-        ValueError: it cannot be read as one.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f'{path}: expected an npz of plain arrays, got a file that cannot be read as one '
-            f'({error}); write it again with numpy.savez'
-        ) from None
 
 
 def hold_against_voice(
@@ -247,6 +234,11 @@ def to_grid(
         ValueError: it holds no channel of the space.
     """
     stamp_s, names = head.stamp_s, head.names
+    if head.length_s > _LONGEST_S:
+        raise ValueError(
+            f'{head.path}: expected stamp_s in seconds from the beginning of its voice, up to '
+            f'{_LONGEST_S:.0f}, got {stamp_s[0]:g} to {stamp_s[-1]:g}'
+        )
     n_frames = max(int(head.length_s * fps + 1e-6), 0)
     grid_s = np.arange(n_frames) / fps
     motion = np.tile(space.neutral, (n_frames, 1)).astype(np.float32)
@@ -262,7 +254,8 @@ def to_grid(
             is_valid[channel] = True
     if not is_valid.any():
         raise ValueError(
-            f'{head.path}: none of its channels ({", ".join(names[:3])} ...) is in {space.name}'
+            f'{head.path}: none of its channels ({shortened(", ".join(names[:3]))} ...) is in '
+            f'{space.name}'
         )
     is_seen = grid_s > stamp_s[0] - max(2 / head.fps, _TOLERANCE_S)
     for begin_s, end_s in head.holes():
@@ -285,8 +278,8 @@ def to_live(head: Head, space: MotionSpace) -> tuple[np.ndarray, np.ndarray]:
     source = next((s for s in SPACES.values() if set(head.names) <= set(s.names)), None)
     if source is None:
         raise ValueError(
-            f'{head.path}: its names, {", ".join(head.names[:3])} ..., are not those of '
-            f'{" or ".join(SPACES)}'
+            f'{head.path}: its names, {shortened(", ".join(head.names[:3]))} ..., are not those '
+            f'of {" or ".join(SPACES)}'
         )
     frames = np.tile(source.neutral, (len(head.frames), 1))
     frames[:, [source.index(name) for name in head.names]] = head.frames
@@ -300,9 +293,11 @@ def to_live(head: Head, space: MotionSpace) -> tuple[np.ndarray, np.ndarray]:
     return stamps, np.array(converted, np.float32).reshape(len(stamps), space.n_channels)
 
 
-def _from_dualtalk(path: pathlib.Path, content: dict) -> tuple:
-    expression, pose = content['exp'], content['pose']
-    if expression.ndim != 2 or expression.shape[1:] != (50,) or pose.shape != (len(expression), 6):
+def _from_dualtalk(path: pathlib.Path, content: Arrays) -> tuple:
+    expression, pose = (
+        content.numbers(name, None, None, is_finite=False) for name in ('exp', 'pose')
+    )
+    if expression.shape[1] != 50 or pose.shape != (len(expression), 6):
         raise ValueError(
             f'{path}: expected exp [F, 50] and pose [F, 6], '
             f'got {list(expression.shape)} and {list(pose.shape)}'
@@ -312,15 +307,16 @@ def _from_dualtalk(path: pathlib.Path, content: dict) -> tuple:
     return list(_DUALTALK_NAMES), frames, _DUALTALK_FPS, None
 
 
-def _from_named(path: pathlib.Path, content: dict) -> tuple:
-    frames, names, fps = content['motion'], content['names'].tolist(), float(content['fps'])
-    if frames.ndim != 2 or frames.shape[1] != len(names):
+def _from_named(path: pathlib.Path, content: Arrays) -> tuple:
+    names, fps = content.texts('names'), content.number('fps')
+    frames = content.numbers('motion', None, None, is_finite=False)
+    if frames.shape[1] != len(names):
         raise ValueError(
             f'{path}: expected motion [F, {len(names)}], a column for each name, '
             f'got {list(frames.shape)}'
         )
     _check_count(path, frames)
-    if not 0 < fps < 1000:
+    if not len(frames) / _LONGEST_S < fps < 1000:
         raise ValueError(f'{path}: expected fps in frames a second, got {fps:g}')
     known = {name for space in SPACES.values() for name in space.names}
     unknown = [name for name in names if name not in known]
@@ -328,10 +324,12 @@ def _from_named(path: pathlib.Path, content: dict) -> tuple:
         hint = did_you_mean(unknown[0], known)
         hint = hint or f'; its names are not those of {" or ".join(SPACES)}'
         raise ValueError(f'{path}: unknown channel {quoted(unknown[0])}{hint}')
-    stamp_s = content.get('stamp_s')
+    stamp_s = None
+    if 'stamp_s' in content:
+        stamp_s = content.numbers('stamp_s', None, is_finite=False)
     if stamp_s is not None and (
         stamp_s.shape != (len(frames),)
-        or not np.isfinite(stamp_s).all()
+        or not (np.abs(stamp_s) < _LATEST_S).all()  # refuses NaN too
         or not (np.diff(stamp_s) > 0).all()
     ):
         raise ValueError(

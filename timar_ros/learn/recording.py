@@ -116,7 +116,7 @@ def read_wavs(
     """
     sounds, notes = {}, []
     for voice, path in (('user', user), ('agent', agent)):
-        samples, rate_hz = read_wav(path)
+        samples, rate_hz = read_wav(path, notes)
         channel, watch = channels.get(voice, MEAN), ChannelWatch()
         if channel == MEAN:
             watch.add(samples)

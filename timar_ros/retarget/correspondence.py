@@ -67,16 +67,21 @@ def read_landmarks(path: str | pathlib.Path) -> np.ndarray:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'no landmarks at {path}')
-    rows = [line.split('#')[0].split() for line in path.read_text().splitlines()]
+    text = path.read_text(encoding='utf-8', errors='replace')
+    rows = [line.split('#')[0].split() for line in text.splitlines()]
     rows = [row for row in rows if row]
     if len(rows) < _N_LANDMARKS or any(
-        len(row) != 2 or not all(word.isdigit() for word in row) for row in rows
+        len(row) != 2 or not all(_is_index(word) for word in row) for row in rows
     ):
         raise ValueError(
             f'{path}: expected at least {_N_LANDMARKS} lines of two vertex indices, '
             f'flame_vertex shape_vertex, got {len(rows)} lines'
         )
     return np.array(rows, int)
+
+
+def _is_index(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) < 10
 
 
 def carry_over(

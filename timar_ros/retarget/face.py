@@ -10,15 +10,18 @@ their own licensed FLAME model (`fit_face`), since nobody may give one away. Wit
 
 import dataclasses
 import pathlib
-import zipfile
 
 import numpy as np
 import scipy.optimize
 
 from timar_ros.motion import ARKIT_NAMES, JAW_RAD_PER_JAW_OPEN
+from timar_ros.npz import Arrays
+from timar_ros.strict import shortened
 
 N_ARKIT, N_FLAME = len(ARKIT_NAMES), 50
 _LENGTHS = {'arkit52': N_ARKIT, 'flame50': N_FLAME}
+_LARGEST_NUMBER = 1e30  # squares of a mesh's coordinates
+_LARGEST_BYTES = 1_000_000  # a mapping takes 50 kB
 _FORMAT = 'timar_ros face mapping 1'
 _JAW_OPEN = ARKIT_NAMES.index('jawOpen')
 # Enough for 1e-3 of a blendshape's range on ICT-FaceKit's shapes, the most alike that were tried.
@@ -55,6 +58,14 @@ class FaceMapping:
 
         if not self.fitted.any():
             raise ValueError('the mapping moves no blendshape; fit it again')
+        # Larger numbers, or a gram that is none, would become NaN in a face.
+        largest = max(np.abs(self.gram).max(), np.abs(self.cross).max())
+        is_gram = np.allclose(self.gram, self.gram.T, atol=1e-6 * largest)
+        if largest > _LARGEST_NUMBER or not is_gram:
+            raise ValueError(
+                f'gram must be symmetric, and numbers at most {_LARGEST_NUMBER:g}, got '
+                f'{largest:g}; fit the mapping again: python -m timar_ros.retarget.fit_face --help'
+            )
 
     @property
     def fitted(self) -> np.ndarray:
@@ -90,19 +101,22 @@ def load_mapping(path: str | pathlib.Path) -> FaceMapping:
             'python -m timar_ros.retarget.fit_face --help'
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path} is not a face mapping: {error}') from None
-    keys = {'format', 'names', 'gram', 'cross', 'source'}
-    if set(content) != keys or str(content['format']) != _FORMAT:
+        content = Arrays(path, largest=_LARGEST_BYTES)
+        keys = {'format', 'names', 'gram', 'cross', 'source'}
+        if set(content) != keys or content.text('format') != _FORMAT:
+            held = shortened(', '.join(content), 200) or 'nothing'
+            raise ValueError(f'expected {_FORMAT!r}, got a file with {held}')
+        if content.texts('names') != ARKIT_NAMES:
+            raise ValueError('it is of other blendshapes, or of another order')
+        gram = content.numbers('gram', N_ARKIT, N_ARKIT)
+        cross = content.numbers('cross', N_ARKIT, N_FLAME)
+        return FaceMapping(gram, cross, shortened(content.text('source'), 1000))
+    except ValueError as error:
+        reason = str(error).removeprefix(f'{path}: ')
         raise ValueError(
-            f'{path}: expected {_FORMAT!r}, got a file with {", ".join(content) or "nothing"}; '
-            'fit it again: python -m timar_ros.retarget.fit_face --help'
-        )
-    if content['names'].tolist() != ARKIT_NAMES:
-        raise ValueError(f'{path} is of other blendshapes, or of another order; fit it again')
-    return FaceMapping(content['gram'], content['cross'], str(content['source']))
+            f'{path} is not a face mapping: {reason}; fit it again: '
+            'python -m timar_ros.retarget.fit_face --help'
+        ) from None
 
 
 def flame_to_arkit(mapping: FaceMapping, expression: np.ndarray) -> np.ndarray:

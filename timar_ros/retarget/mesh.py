@@ -14,6 +14,8 @@ import re
 import numpy as np
 
 from timar_ros.motion import ARKIT_NAMES
+from timar_ros.npz import Arrays
+from timar_ros.strict import quoted, shortened
 
 # FLAME's shapedirs hold 300 directions of identity, then those of expression.
 FIRST_EXPRESSION = 300
@@ -21,9 +23,6 @@ _N_EXPRESSIONS = 50
 # What a FLAME pickle is made of; anything else in one is refused.
 _HARMLESS = {
     ('numpy', 'dtype'),
-    ('numpy', 'ndarray'),
-    ('numpy.core.multiarray', '_reconstruct'),
-    ('numpy._core.multiarray', '_reconstruct'),
     ('numpy.core.multiarray', 'scalar'),
     ('numpy._core.multiarray', 'scalar'),
     ('_codecs', 'encode'),
@@ -76,14 +75,7 @@ def read_flame(path: str | pathlib.Path, first: int = FIRST_EXPRESSION) -> FaceM
         ValueError: it holds no such model, or something a model has no need of.
     """
     path = _existing(path, 'FLAME model')
-    if path.suffix == '.npz':
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                content = {name: file[name] for name in file.files}
-        except ValueError as error:
-            raise ValueError(f'{path}: {error}; expected plain arrays') from None
-    else:
-        content = _read_pickle(path)
+    content = Arrays(path) if path.suffix == '.npz' else _read_pickle(path)
     missing = {'v_template', 'shapedirs'} - set(content)
     if missing:
         raise ValueError(f'{path}: a FLAME model has v_template and shapedirs, got no {missing}')
@@ -144,6 +136,7 @@ def read_obj(path: str | pathlib.Path) -> np.ndarray:
     Raises:
         ValueError: a vertex has no three numbers, or there is none.
     """
+    path = _existing(path, 'mesh')
     with open(path, errors='replace') as file:
         rows = [line.split()[1:4] for line in file if line.startswith('v ')]
     try:
@@ -181,13 +174,36 @@ class _Inert:
         self.state = state
 
 
+class _ArrayType:
+    """Stands for numpy.ndarray, which a pickle could call for an array of any size."""
+
+    def __init__(self, *_):
+        raise ValueError('it makes an array in a way that numpy does not')
+
+
+def _empty_array(_type, shape, dtype) -> np.ndarray:
+    """Begin an array as numpy's pickles do: empty; its bytes follow."""
+    if shape != (0,):
+        raise ValueError(f'it makes an array of {quoted(shape)} out of nothing')
+    return np.ndarray(shape, dtype)
+
+
 class _FlameUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) in _HARMLESS:
             return super().find_class(module, name)
+        if name == '_reconstruct' and module in (
+            'numpy.core.multiarray',
+            'numpy._core.multiarray',
+        ):
+            return _empty_array
+        if (module, name) == ('numpy', 'ndarray'):
+            return _ArrayType
         if module.split('.')[0] in ('chumpy', 'scipy'):
             return _Inert
-        raise ValueError(f'it holds {module}.{name}, which a FLAME model has no need of')
+        raise ValueError(
+            f'it holds {shortened(f"{module}.{name}")}, which a FLAME model has no need of'
+        )
 
 
 def _read_pickle(path: pathlib.Path) -> dict:
@@ -195,7 +211,9 @@ def _read_pickle(path: pathlib.Path) -> dict:
         try:
             content = _FlameUnpickler(file, encoding='latin1').load()
         except Exception as error:  # a broken pickle may raise anything
-            raise ValueError(f'{path} is not a FLAME model: {error}') from None
+            raise ValueError(
+                f'{path} is not a FLAME model: {shortened(str(error), 200)}'
+            ) from None
     if not isinstance(content, dict):
         raise ValueError(f'{path} is not a FLAME model: it holds a {type(content).__name__}')
     return content

@@ -15,6 +15,7 @@ import scipy.signal
 
 from timar_ros.learn.simulator.prosody import Prosody, rise_and_fall
 from timar_ros.learn.simulator.style import settle
+from timar_ros.npz import Arrays
 
 _FPS = 25
 _FOLLOWED = 0.7
@@ -142,8 +143,8 @@ def read_paths(folder: pathlib.Path) -> list[np.ndarray]:
     """
     paths = []
     for file in sorted(pathlib.Path(folder).glob('*.npz')):
-        with np.load(file) as arrays:
-            head, fps = arrays['rotvec'].astype(np.float64), float(arrays['fps'])
+        arrays = Arrays(file)
+        head, fps = arrays.numbers('rotvec', None, 3).astype(np.float64), arrays.number('fps')
         for kind, edge_hz in (('low', 6.0), ('high', 0.05)):
             sections = scipy.signal.butter(2, edge_hz, kind, fs=fps, output='sos')
             head = scipy.signal.sosfiltfilt(sections, head, axis=0)

@@ -12,6 +12,8 @@ import pathlib
 import numpy as np
 import scipy.signal
 
+from timar_ros.npz import Arrays
+
 _FPS = 25
 # Recording of reachy2_emotions, first and last frame, and cycles. Chosen by eye: stretches that
 # nod regularly and end as they began.
@@ -61,8 +63,7 @@ def read_shapes(file: pathlib.Path | None) -> dict[str, np.ndarray]:
             phase = np.linspace(0, cycles, n)
             curve = np.sin(2 * np.pi * phase) * (1 - 0.6 * phase / cycles)
         else:
-            with np.load(file) as arrays:
-                curve = arrays[recording][first:last, 1].astype(float)
+            curve = Arrays(file).numbers(recording, None, 3)[first:last, 1].astype(float)
             curve = scipy.signal.detrend(curve)
             curve = np.interp(np.linspace(0, len(curve) - 1, n), np.arange(len(curve)), curve)
         curve = curve * scipy.signal.windows.tukey(n, 0.3 / cycles)

@@ -9,6 +9,7 @@ import numpy as np
 
 from timar_ros.learn.clips import read_voice
 from timar_ros.learn.simulator.prosody import loudness
+from timar_ros.npz import Arrays
 
 _RATE_HZ = 16000
 _FPS = 25
@@ -79,9 +80,9 @@ def read_facegood(folder: pathlib.Path) -> list[Recording]:
     recordings = []
     for file in files:
         samples = read_voice(file.with_suffix('.wav'))
-        with np.load(file) as arrays:
-            mouth = map_rig(arrays['weights'], arrays['names'].tolist())
-            stamp_s = np.arange(len(mouth)) / float(arrays['fps'])
+        arrays = Arrays(file)
+        mouth = map_rig(arrays['weights'], arrays.texts('names'))
+        stamp_s = np.arange(len(mouth)) / arrays.number('fps')
         times = np.arange(len(samples) * _FPS // _RATE_HZ) / _FPS + _MOUTH_LATE_S
         mouth = np.stack([np.interp(times, stamp_s, column) for column in mouth.T], 1)
         recordings.append(Recording(file.stem, samples, mouth.astype(np.float32)))
