@@ -20,7 +20,7 @@ from timar_ros.learn import train
 from timar_ros.learn.processes import Processes
 from timar_ros.learn.training import RunConfig
 from timar_ros.model.checkpoint import load_checkpoint
-from timar_ros.model.convert import read_speech_encoder
+from timar_ros.model.published import read_speech_encoder
 
 _SOURCE = pathlib.Path(__file__).parents[2]
 _RECIPE = {

@@ -27,7 +27,7 @@ from timar_ros.learn.processes import Processes
 from timar_ros.learn.share import find_shared
 from timar_ros.learn.training import HELD_OUT_BATCHES, RunConfig, Training
 from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
-from timar_ros.model.convert import read_speech_encoder
+from timar_ros.model.published import read_speech_encoder
 from timar_ros.motion import get_space
 
 

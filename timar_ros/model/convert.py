@@ -5,51 +5,25 @@ Published TIMAR weights to our checkpoint.
 
     python -m timar_ros.model.convert TIMAR.pth --speech WAV2VEC2_DIR OUT [--config JSON]
 
-Reads the published file memory-mapped and without running anything in it. The layer names are the
-published ones, so what is converted is the meaning: sizes, window, history.
+The layer names are the published ones, so what is converted is the meaning: sizes, window,
+history. Not responsible for reading the published files (`published`).
 """
 
 import argparse
-import json
+import math
 import pathlib
-import pickle
 import sys
 
 import torch
 from tqdm import tqdm
 
+from timar_ros.bounds import SAMPLE_RATES_HZ
 from timar_ros.config import PRESETS, TimarConfig
 from timar_ros.model.checkpoint import check_names, save_checkpoint
+from timar_ros.model.published import read_published, read_speech_encoder
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import get_space
-
-
-def read_published(path) -> tuple[dict[str, torch.Tensor], dict]:
-    """
-    Map a published `TIMAR.pth` into memory.
-
-    Returns:
-        the evaluated weights (`model_ema`) and the training arguments.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such file, or holds anything but tensors and arguments.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no weights at {path}; expected the published TIMAR.pth')
-    try:
-        # The one foreign type in the file; everything else but tensors is refused unread.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        told = str(error).split('\n')[0]
-        raise ValueError(f'{path}: not a published TIMAR checkpoint ({told})') from None
-    if not isinstance(content, dict) or 'model_ema' not in content:
-        found = ', '.join(map(str, content)) if isinstance(content, dict) else type(content)
-        raise ValueError(f"{path}: expected a checkpoint with 'model_ema', got {found}")
-    arguments = content.get('args', {})
-    return content['model_ema'], dict(getattr(arguments, '__dict__', arguments))
+from timar_ros.strict import quoted, read_json
 
 
 def published_config(weights: dict, arguments: dict, extra: dict, source: str) -> TimarConfig:
@@ -78,40 +52,54 @@ def published_config(weights: dict, arguments: dict, extra: dict, source: str) -
     if not {'encoder_pos_embed_learned', 'diffloss.net.input_proj.weight'} <= set(weights):
         refuse('a TIMAR with a diffusion head', 'other weights', 'an MLP head is not supported')
 
+    def size(name, axis, n_axes=2):
+        if name not in weights or weights[name].ndim != n_axes:
+            refuse(f'{name} of {n_axes} axes', 'none', 'the file is of another kind')
+        return weights[name].shape[axis]
+
+    def number(name, default, low, high):
+        try:
+            value = float(known.get(name, default))
+        except (TypeError, ValueError):
+            value = math.nan
+        if not low <= value <= high:
+            refuse(f'{name} of {low} to {high}', quoted(known.get(name)), 'correct its arguments')
+        return value
+
     def count(prefix):
         return len({n.removeprefix(prefix).split('.')[0] for n in weights if n.startswith(prefix)})
 
-    D, n_layers = weights['z_proj.weight'].shape[0], count('encoder_blocks.')
-    size = PRESETS.get(str(known.get('model', '')).removeprefix('timar_'))
+    D, n_layers = size('z_proj.weight', 0), count('encoder_blocks.')
+    preset = PRESETS.get(str(known.get('model', '')).removeprefix('timar_'))
     if 'encoder_num_heads' in known:
-        n_heads = int(known['encoder_num_heads'])
-    elif size is not None and (size.width, size.n_layers) == (D, n_layers):
-        n_heads = size.n_heads  # the one size that cannot be read from a tensor
+        n_heads = int(number('encoder_num_heads', 1, 1, 1000))
+    elif preset is not None and (preset.width, preset.n_layers) == (D, n_layers):
+        n_heads = preset.n_heads  # the one size that cannot be read from a tensor
     else:
         refuse(
             'weights of timar_base, timar_large or timar_huge, as args.model says',
-            f'{n_layers} blocks of width {D} called {known.get("model")!r}',
+            f'{n_layers} blocks of width {D} called {quoted(known.get("model"))}',
             'give its configuration with --config (a JSON with encoder_num_heads)',
         )
-    fps = int(known.get('motion_fps', 25))
-    n_frames = round(fps * known.get('chunk_second', 1))
-    n_channels = weights['motion_encoder.0.weight'].shape[1]
+    fps = int(number('motion_fps', 25, 1, 1000))
+    n_frames = round(fps * number('chunk_second', 1, 1 / fps, 60))
+    n_channels = size('motion_encoder.0.weight', 1)
     if n_channels != get_space('flame56').n_channels:
         refuse('56 motion channels (FLAME)', n_channels, 'other spaces are not published')
-    n_slots = weights['encoder_pos_embed_learned'].shape[1]
+    n_slots = size('encoder_pos_embed_learned', 1, 3)
     return TimarConfig(
         motion_space='flame56',
         fps=fps,
         frames_per_turn=n_frames,
-        sample_rate_hz=int(known.get('speech_frequency', 16000)),
+        sample_rate_hz=int(number('speech_frequency', 16000, *SAMPLE_RATES_HZ)),
         max_turns=n_slots // (4 * n_frames + 10),
         speech='wav2vec2',
-        speech_width=weights['speech_projection.weight'].shape[1],
-        token_width=weights['z_proj.weight'].shape[1],
+        speech_width=size('speech_projection.weight', 1),
+        token_width=size('z_proj.weight', 1),
         width=D,
         n_layers=n_layers,
         n_heads=n_heads,
-        denoiser_width=weights['diffloss.net.input_proj.weight'].shape[0],
+        denoiser_width=size('diffloss.net.input_proj.weight', 0),
         denoiser_blocks=count('diffloss.net.res_blocks.'),
     )
 
@@ -132,8 +120,10 @@ def load_published(path, speech_dir, config_path=None) -> TIMAR:
     weights, arguments = read_published(path)
     extra = {}
     if config_path is not None:
-        extra = json.loads(pathlib.Path(config_path).read_text(encoding='utf-8'))
+        extra = read_json(config_path)
         extra = extra.get('model', extra)
+        if not isinstance(extra, dict):
+            raise ValueError(f"{config_path}: expected an object 'model', got {quoted(extra)}")
     config = published_config(weights, arguments, extra, str(path))
     encoder, speech_config = read_speech_encoder(speech_dir)
     if encoder.config.hidden_size != config.speech_width:
@@ -152,50 +142,6 @@ def load_published(path, speech_dir, config_path=None) -> TIMAR:
     check_names(model, stored, str(path))
     model.load_state_dict(stored, assign=True)
     return model.requires_grad_(False).eval()
-
-
-def read_speech_encoder(folder) -> tuple[torch.nn.Module, dict]:
-    """
-    Read a wav2vec2 encoder from a local folder.
-
-    Returns:
-        the transformers `Wav2Vec2Model`, and what `TimarConfig.speech_config` says of it.
-
-    Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged or of another kind.
-    """
-    from safetensors import SafetensorError
-    from transformers import Wav2Vec2Model
-
-    if not (pathlib.Path(folder) / 'config.json').is_file():
-        raise FileNotFoundError(
-            f'no speech encoder at {folder}; expected a local folder with config.json and '
-            'weights of facebook/wav2vec2-large-960h-lv60-self'
-        )
-    try:
-        encoder, loaded = Wav2Vec2Model.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        told = str(error).split('\n')[0]
-        raise ValueError(f'{folder}: not a readable wav2vec2 model ({told})') from None
-    # transformers fills what is missing with random numbers. The mask's own vector, of use in
-    # pre-training only, is missing from the published encoder.
-    missing = sorted(set(loaded['missing_keys']) - {'masked_spec_embed'})
-    if missing:
-        raise ValueError(
-            f'{folder}: expected all weights of a wav2vec2 model, {len(missing)} are missing '
-            f'({", ".join(missing[:5])}); the file is damaged or of another kind'
-        )
-    if loaded['missing_keys']:
-        torch.nn.init.zeros_(encoder.masked_spec_embed)
-    config = {k: v for k, v in encoder.config.to_diff_dict().items() if _is_plain(v)}
-    return encoder, config
-
-
-def _is_plain(value) -> bool:
-    return isinstance(value, (bool, int, float, str, list)) or value is None
 
 
 def check_finite(model: TIMAR, source: str) -> int:
