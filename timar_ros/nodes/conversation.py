@@ -62,7 +62,9 @@ class ConversationNode(AnsweringLifecycleNode):
         self._refusal = ''
         self._params = None
         try:
-            self._params = declare(self, loading.ConversationParams, self._on_params)
+            self._params = declare(
+                self, loading.ConversationParams, self._on_params, node_options.get('cli_args')
+            )
         except ValueError as error:
             self._refusal = str(error)
         self.schedule = self._model = self._worker = self._session = None

@@ -93,7 +93,7 @@ class FaceNode(Node):
 
     def __init__(self, **options):
         super().__init__('face', **options)
-        params = declare(self, FaceParams, self._send_settings)
+        params = declare(self, FaceParams, self._send_settings, options.get('cli_args'))
         self._mapping = load_mapping(params.mapping) if params.mapping else None
         self._warnings = ThrottledWarnings(self.get_logger())
         self._is_unmapped = False

@@ -98,7 +98,7 @@ class MicrophoneNode(Node):
 
     def __init__(self, **options):
         super().__init__('microphone', **options)
-        self._params = declare(self, MicrophoneParams)
+        self._params = declare(self, MicrophoneParams, cli_args=options.get('cli_args'))
         self._sd = import_sounddevice()
         qos = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._audio_pub = self.create_publisher(AudioChunk, 'user/audio', qos)

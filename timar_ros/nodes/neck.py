@@ -152,7 +152,7 @@ class NeckNode(Node):
 
     def __init__(self, **options):
         super().__init__('neck', **options)
-        params = self._params = declare(self, NeckParams, self._on_params)
+        params = self._params = declare(self, NeckParams, self._on_params, options.get('cli_args'))
         robots = pathlib.Path(get_package_share_directory('timar_ros')) / 'config' / 'robots'
         robot = self._robot = load_robot(params.robot, robots)
         self._neck = Neck(robot, params.neck_config(), params.feedback)

@@ -3,13 +3,15 @@
 """
 Parameters of a node from one frozen dataclass: descriptors, ranges, overrides, later changes.
 
-Knows how a dataclass field becomes a ROS parameter. Refuses values outside a field's range or
-choices, and parameters that the node does not have; knows nothing of what they mean.
+Responsible for how a dataclass field becomes a ROS parameter, and for refusing values outside its
+range or choices and parameters that the node does not have. Not for what they mean. What a file
+gives to all nodes (`/**`) may be another node's: it is warned of, and left alone.
 """
 
 import dataclasses
-import difflib
 import math
+import re
+import sys
 import typing
 
 from rcl_interfaces.msg import (
@@ -19,6 +21,10 @@ from rcl_interfaces.msg import (
     ParameterType,
     SetParametersResult,
 )
+from rclpy.parameter import Parameter
+
+from timar_ros.nodes.param_files import given_keys
+from timar_ros.strict import did_you_mean, quoted
 
 _TYPES = {
     bool: ParameterType.PARAMETER_BOOL,
@@ -30,6 +36,10 @@ _TYPES = {
     tuple[float, ...]: ParameterType.PARAMETER_DOUBLE_ARRAY,
     tuple[str, ...]: ParameterType.PARAMETER_STRING_ARRAY,
 }
+_LONGEST_NUMBER = 30  # characters
+_NUMBER = r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?'
+_WORDS = {'true': True, 'yes': True, 'on': True, 'false': False, 'no': False, 'off': False}
+_MOST_NAMED = 5  # of foreign names, in one warning
 # Given to every node by rclpy itself; a parameter file may set them before rclpy declares them.
 _RCLPY_PREFIXES = ('qos_overrides.', 'use_sim_time', 'start_type_description_service')
 
@@ -69,7 +79,7 @@ def parameter(
     )
 
 
-def declare(node, cls, apply=None):
+def declare(node, cls, apply=None, cli_args=None):
     """
     Declare every field of `cls` as a parameter of `node`.
 
@@ -82,13 +92,14 @@ def declare(node, cls, apply=None):
             metadata as `parameter` makes it. Its `__post_init__` may refuse contradictions. A
             tuple of numbers needs at least one: ROS cannot tell the type of an empty list.
         apply: called with the new `cls` after a dynamic parameter was set, in the executor.
+        cli_args: those that the node's constructor got besides the command line.
 
     Returns:
         `cls` filled with the defaults and the node's overrides.
 
     Raises:
-        ValueError: an override is of the wrong type, out of range, contradicts another, or names
-            no parameter of this node; one sentence for each.
+        ValueError: an override is of the wrong type, out of range, contradicts another, or is
+            addressed to this node, which has no such parameter; one sentence for each.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
@@ -108,9 +119,12 @@ def declare(node, cls, apply=None):
             _descriptor(field, hints[name]),
             ignore_override=True,
         )
-    for name in overrides:
-        if not node.has_parameter(name) and not name.startswith(_RCLPY_PREFIXES):
-            problems.append(_unknown(node, name, fields))
+    unknown = [
+        name
+        for name in overrides
+        if not node.has_parameter(name) and not name.startswith(_RCLPY_PREFIXES)
+    ]
+    problems += _refused(node, unknown, fields, cli_args)
     try:
         current = cls(**values)
     except ValueError as error:
@@ -119,6 +133,33 @@ def declare(node, cls, apply=None):
         raise ValueError('; '.join(problems))
     _follow_changes(node, current, fields, hints, apply or (lambda _: None))
     return current
+
+
+def _converted(param, fields, hints):
+    try:
+        value = _checked(fields[param.name], hints[param.name], param.value)
+    except ValueError:
+        return param  # refused later, with the reason
+    return Parameter(param.name, value=_to_ros(value, hints[param.name]))
+
+
+def _refused(node, unknown: list[str], fields, cli_args) -> list[str]:
+    """Return why parameters are refused that the node does not have; warn of those of others."""
+    given = given_keys(node.get_fully_qualified_name(), [*sys.argv[1:], *(cli_args or ())])
+    foreign = [name for name in unknown if name in given.shared]
+    if foreign:
+        texts = [_foreign(name, fields) for name in foreign[:_MOST_NAMED]]
+        texts += [f'{len(foreign) - _MOST_NAMED} more'] if len(foreign) > _MOST_NAMED else []
+        node.get_logger().warning(
+            f'ignored: {", ".join(texts)}, which a parameter file gives to all nodes and '
+            f'{node.get_name()} does not have'
+        )
+    for path, name in given.near[:_MOST_NAMED]:
+        node.get_logger().warning(
+            f'{path} has a section {quoted(name)} and none for this node; did you mean '
+            f'{node.get_name()!r}?'
+        )
+    return [_unknown(node, name, fields) for name in unknown if name not in given.shared]
 
 
 def _follow_changes(node, current, fields, hints, apply) -> None:
@@ -145,15 +186,25 @@ def _follow_changes(node, current, fields, hints, apply) -> None:
             current = wanted
             apply(current)
 
+    def convert(parameters):
+        # Before ROS compares types, which would refuse 1 for 1.0.
+        return [_converted(p, fields, hints) if p.name in fields else p for p in parameters]
+
+    if hasattr(node, 'add_pre_set_parameters_callback'):  # Iron and later
+        node.add_pre_set_parameters_callback(convert)
     node.add_on_set_parameters_callback(on_set)
     if applies_after:
         node.add_post_set_parameters_callback(lambda parameters: take(changed(parameters)))
 
 
+def _foreign(name: str, fields) -> str:
+    hint = did_you_mean(name, fields).lstrip('; ')
+    return f'{quoted(name)} ({hint})' if hint else quoted(name)
+
+
 def _unknown(node, name: str, fields) -> str:
-    close = difflib.get_close_matches(name, list(fields), n=1)
-    hint = f'did you mean {close[0]!r}?' if close else f'known: {", ".join(fields)}'
-    return f'{node.get_name()} has no parameter {name!r}; {hint}'
+    hint = did_you_mean(name, fields) or f'; known: {", ".join(fields)}'
+    return f'{node.get_name()} has no parameter {quoted(name)}{hint}'
 
 
 def _checked(field, kind, value):
@@ -162,17 +213,18 @@ def _checked(field, kind, value):
     is_tuple = typing.get_origin(kind) is tuple
     element = typing.get_args(kind)[0] if is_tuple else kind
     if is_tuple and isinstance(value, bool | int | float | str):
-        raise ValueError(f'{field.name} must be a list of {element.__name__}, got {value!r}')
-    elements = list(value) if is_tuple else [value]
+        raise ValueError(f'{field.name} must be a list of {element.__name__}, got {quoted(value)}')
+    elements = list(value) if is_tuple and value is not None else [value]
     if is_tuple and element is str:
         elements = [text for text in elements if text != '']  # see _to_ros
-    if element is float:  # YAML writes 5 where 5.0 is meant
-        elements = [float(v) if type(v) is int else v for v in elements]
+    elements = [_meant(v, element) for v in elements]
     unit = f' {meta["unit"]}' if meta.get('unit') else ''
     for v in elements:
         if type(v) is not element:
             expected = f'a list of {element.__name__}' if is_tuple else element.__name__
-            raise ValueError(f'{field.name} must be {expected}, got {value!r}')
+            raise ValueError(
+                f'{field.name} must be {expected}, got {quoted(v)}{_quotes(field, element, v)}'
+            )
         if element is float and not math.isfinite(v):
             raise ValueError(f'{field.name} must be finite, got {v}')
         lowest, highest = meta.get('min'), meta.get('max')
@@ -182,11 +234,41 @@ def _checked(field, kind, value):
             raise ValueError(f'{field.name} must be at most {highest}{unit}, got {v}')
         choices = meta.get('choices') or ()
         if choices and v not in choices:
-            close = difflib.get_close_matches(str(v), [str(c) for c in choices], n=1)
-            hint = f'; did you mean {close[0]!r}?' if close else ''
             known = ', '.join(map(str, choices))
-            raise ValueError(f'{field.name} must be one of {known}, got {v!r}{hint}')
+            raise ValueError(
+                f'{field.name} must be one of {known}, got {quoted(v)}{did_you_mean(v, choices)}'
+            )
     return tuple(elements) if is_tuple else elements[0]
+
+
+def _meant(value, kind):
+    """
+    Return what a value of a neighbouring type can only mean; else the value itself.
+
+    YAML takes 5 for a whole number where 5.0 or '5' is meant, and shells take quotes away.
+    """
+    is_whole = type(value) is int
+    if kind is str and is_whole:
+        return str(value)
+    if kind is float and is_whole and abs(value) < 2**53:
+        return float(value)
+    if kind is int and type(value) is float and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if type(value) is str and len(value) < _LONGEST_NUMBER:
+        if kind is int and re.fullmatch(r'[-+]?\d+', value, re.ASCII):
+            return int(value)
+        if kind is float and re.fullmatch(_NUMBER, value, re.ASCII):
+            return float(value)
+        if kind is bool:
+            return _WORDS.get(value.lower(), value)
+    return value
+
+
+def _quotes(field, kind, value) -> str:
+    """Return how to write text that YAML takes for something else."""
+    if kind is not str or not isinstance(value, bool | float):
+        return ''
+    return f"""; text that looks like that needs quotes: -p "{field.name}:='...'\""""
 
 
 def _to_ros(value, kind):

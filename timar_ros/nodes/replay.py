@@ -54,7 +54,9 @@ class ReplayNode(Node):
 
     def __init__(self, **node_options):
         super().__init__('replay', **node_options)
-        self._params = params = declare(self, ReplayParams, self._on_params)
+        self._params = params = declare(
+            self, ReplayParams, self._on_params, node_options.get('cli_args')
+        )
         if params.bag:
             self._recording = BagRecording(params.bag, params.topics)
         else:

@@ -20,6 +20,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from timar_ros.nodes.ending import EndRequest
 from timar_ros.nodes.executor import FaultTolerantExecutor
+from timar_ros.nodes.param_files import check_arguments
 from timar_ros.strict import shortened
 
 # What a constructor refuses with a sentence for the user; anything else is a fault of the code.
@@ -100,6 +101,7 @@ def _sentence(error: Exception) -> str:
 
 def _init(args) -> None:
     """Initialize ROS without its signal handlers, and where no log can be written, without one."""
+    check_arguments(args)
     folder = _log_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -103,7 +103,7 @@ class SpeakerNode(Node):
 
     def __init__(self, **options):
         super().__init__('speaker', **options)
-        params = self._params = declare(self, SpeakerParams)
+        params = self._params = declare(self, SpeakerParams, cli_args=options.get('cli_args'))
         self._schedule = PlaybackSchedule(
             params.sample_rate_hz,
             agent_lead_ms=params.agent_lead_ms,
