@@ -10,6 +10,8 @@ Knows nothing of samples.
 from collections.abc import Callable
 import threading
 
+from timar_ros.strict import quoted, shortened
+
 # PortAudio opens, closes and lists devices for one caller at a time, and lists them anew only
 # while no stream of this process is open; several nodes may share the process.
 _portaudio = threading.Lock()
@@ -78,13 +80,36 @@ def find_device(wanted: str, kind: str) -> dict:
         found = found or [d for d in devices if wanted.lower() in d['name'].lower()]
     if len(found) == 1:
         return found[0]
-    what = f'device {wanted!r}' if wanted else 'default device'
+    what = f'{kind} device {quoted(wanted)}' if wanted else f'default {kind} device'
     known = ', '.join(f'{d["index"]} {d["name"]!r}' for d in found or devices) or 'none'
     raise ValueError(
-        f'{len(found)} {kind} devices match {wanted!r}: {known}; give more of the name'
+        f'{len(found)} {kind} devices match {quoted(wanted)}: {known}; give more of the name'
         if found
-        else f'no {kind} {what}; there are: {known}'
+        else f'no {what}; there are: {known}'
     )
+
+
+def open_stream(make: Callable, device: dict, **settings):
+    """
+    Make a stream on a device.
+
+    Args:
+        make: `sounddevice.InputStream` or `OutputStream`.
+        device: as `find_device` returns it.
+        settings: of the stream, without its device.
+
+    Raises:
+        ValueError: the device refuses; says which, at what, and why.
+    """
+    sd = import_sounddevice()
+    try:
+        return make(device=device['index'], dtype='float32', **settings)
+    except sd.PortAudioError as error:
+        raise ValueError(
+            f'{device["name"]!r} cannot be opened at {settings["samplerate"]} Hz with '
+            f'{settings["channels"]} channels ({_reason(error)}); if another program has it, end '
+            'that, else set sample_rate_hz and channels to what it has (--list)'
+        ) from None
 
 
 def told_ns(delay_s: float) -> int | None:
@@ -100,8 +125,8 @@ class KeptStream:
     loss and each return is logged once.
 
     Args:
-        open_stream: takes the callback to call when the stream finishes, returns the stream. May
-            raise ValueError or sounddevice's PortAudioError.
+        open_stream: takes the callback to call when the stream finishes, returns the stream. Its
+            ValueError is for the user.
         serve: does what the stream needs until the event it gets is set. May raise TimeoutError
             where nothing comes any more.
         logger: of the node.
@@ -136,26 +161,34 @@ class KeptStream:
 
     def _run(self) -> None:
         sd = import_sounddevice()
-        while True:
-            self._gone.clear()
+        while not self._closing.is_set():
+            reason = self._attempt(sd)
             if self._closing.is_set():
                 return
-            try:
-                stream = self._open()
-            except (sd.PortAudioError, ValueError) as error:
-                reason = str(error)
-            else:
-                if self.trouble:
-                    self._logger.info('the sound device is back')
-                self.trouble = ''
-                reason = self._serve_until_gone(sd, stream)
-            if self._closing.is_set():
-                return
-            if not self.trouble:
+            if reason != self.trouble:
                 self._logger.warning(f'{reason}; trying again every {self._retry_s:g} s')
             self.trouble = reason
             self._closing.wait(self._retry_s)
-            _rescan(sd)
+
+    def _attempt(self, sd) -> str:
+        """Open the stream and serve it until it is gone; returns why it is."""
+        self._gone.clear()
+        if self._closing.is_set():  # which `close` says before it sets `_gone`
+            return ''
+        try:
+            if self.trouble:
+                _rescan(sd)
+            stream = self._open()
+            if self.trouble:
+                self._logger.info('the sound device is back')
+            self.trouble = ''
+            return self._serve_until_gone(sd, stream)
+        except (ValueError, TimeoutError) as error:
+            return str(error)
+        except sd.PortAudioError as error:
+            return f'the sound device fails: {_reason(error)}'
+        except Exception as error:  # or the node would be deaf or mute for good
+            return f'the sound device fails: {type(error).__name__}: {shortened(str(error), 200)}'
 
     def _open(self):
         with _portaudio:
@@ -180,8 +213,6 @@ class KeptStream:
                 if self._closing.is_set():
                     return 'closing'
                 stream.start()
-        except (sd.PortAudioError, TimeoutError) as error:
-            return str(error)
         finally:
             with _portaudio:
                 _open_streams.discard(stream)
@@ -194,6 +225,11 @@ def _rescan(sd) -> None:
         if not _open_streams:
             sd._terminate()
             sd._initialize()
+
+
+def _reason(error: Exception) -> str:
+    """Return PortAudio's words without its prefix and number."""
+    return str(error).split(': ')[-1].split(' [PaErrorCode')[0]
 
 
 def _of_kind(sd, kind: str) -> list[dict]:

@@ -16,6 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+from timar_ros.bounds import MAX_CHANNELS
 from timar_ros.msg import AudioChunk
 from timar_ros.nodes.convert import audio_chunk
 from timar_ros.nodes.devices import (
@@ -23,6 +24,7 @@ from timar_ros.nodes.devices import (
     find_device,
     import_sounddevice,
     list_devices,
+    open_stream,
     told_ns,
 )
 from timar_ros.nodes.diagnostics import Diagnostics
@@ -64,6 +66,11 @@ class MicrophoneParams:
                 f'channel must be below channels = {self.channels}, got {self.channel}; raise '
                 'channels, or take a lower one'
             )
+        if self.channel < 0 and self.channels > MAX_CHANNELS:
+            raise ValueError(
+                f'channels must be at most {MAX_CHANNELS} where all are published, got '
+                f'{self.channels}; choose one with channel, or lower channels'
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +93,8 @@ class _Inbox:
 
     def take(self, indata, frames, times, status) -> None:
         self.flags += bool(status)
+        if not frames:
+            return
         age_ns = told_ns(times.currentTime - times.inputBufferAdcTime)
         block = _Block(self._frame, indata.copy(), time.monotonic_ns(), age_ns)
         self._frame += frames
@@ -104,7 +113,8 @@ class MicrophoneNode(Node):
         self._audio_pub = self.create_publisher(AudioChunk, 'user/audio', qos)
         self._capture = Capture(self._params.sample_rate_hz, self._params.chunk_ms)
         self._rate_hz = self._params.sample_rate_hz
-        self._lost_samples = 0  # when last diagnosed
+        self._bad_samples = 0  # NaN or infinite: silence is published instead
+        self._diagnosed = (0, 0)  # lost and bad samples when last diagnosed
         self._inbox = _Inbox()
         self._diagnostics = Diagnostics(self)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -119,26 +129,33 @@ class MicrophoneNode(Node):
     def _open(self, on_finished):
         params = self._params
         device = find_device(params.device, 'input')
+        if params.channels > device['max_input_channels']:
+            raise ValueError(
+                f'{device["name"]!r} has {device["max_input_channels"]} channels, and channels is '
+                f'{params.channels}; lower channels, and channel if it is among those'
+            )
         wanted = {'device': device['index'], 'channels': params.channels, 'dtype': 'float32'}
         self._rate_hz = params.sample_rate_hz
         try:
             self._sd.check_input_settings(samplerate=self._rate_hz, **wanted)
         except self._sd.PortAudioError:
             self._rate_hz = int(device['default_samplerate'])
-        n_frames = self._rate_hz * params.chunk_ms // 1000
         self._inbox = _Inbox()
-        stream = self._sd.InputStream(
+        stream = open_stream(
+            self._sd.InputStream,
+            device,
+            channels=params.channels,
             samplerate=self._rate_hz,
-            blocksize=n_frames,
+            blocksize=self._rate_hz * params.chunk_ms // 1000,
             latency=params.latency_ms / 1000,
             callback=self._inbox.take,
             finished_callback=on_finished,
-            **wanted,
         )
         self._capture.restart(self._rate_hz)
         channels = f'channel {params.channel}' if params.channel >= 0 else 'all channels'
+        its_own = '' if self._rate_hz == params.sample_rate_hz else ', its own rate'
         self.get_logger().info(
-            f'listening to {device["name"]!r} at {self._rate_hz} Hz, {channels} of '
+            f'listening to {device["name"]!r} at {self._rate_hz} Hz{its_own}, {channels} of '
             f'{params.channels}'
         )
         return stream
@@ -175,6 +192,10 @@ class MicrophoneNode(Node):
             return
         channel = self._params.channel
         samples = block.samples if channel < 0 else block.samples[:, channel]
+        is_bad = ~np.isfinite(samples)
+        if is_bad.any():
+            self._bad_samples += int(is_bad.sum())
+            samples = np.where(is_bad, np.float32(0), samples)
         self._audio_pub.publish(
             audio_chunk(
                 samples,
@@ -191,14 +212,19 @@ class MicrophoneNode(Node):
         counters = {
             'sample_rate_hz': self._rate_hz,
             'lost_samples': capture.lost_samples,
+            'bad_samples': self._bad_samples,
             'device_flags': self._inbox.flags,
             'clock_steps': capture.clock_steps,
             'drift_ppm': round(capture.drift_ppm, 1),
         }
-        trouble = self._stream.trouble
-        if capture.lost_samples > self._lost_samples:
-            trouble = trouble or 'audio is lost'
-        self._lost_samples = capture.lost_samples
+        lost, bad = self._diagnosed
+        self._diagnosed = capture.lost_samples, self._bad_samples
+        troubles = [self._stream.trouble] if self._stream.trouble else []
+        if capture.lost_samples > lost:
+            troubles.append(f'audio is lost ({capture.lost_samples - lost} samples more)')
+        if self._bad_samples > bad:
+            troubles.append(f'the device delivers NaN ({self._bad_samples - bad} samples more)')
+        trouble = '; '.join(troubles)
         self._diagnostics.publish(counters, trouble)
 
     def _tell_losses(self, lost_before: int, steps_before: int) -> None:

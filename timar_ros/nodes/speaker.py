@@ -23,6 +23,7 @@ from timar_ros.nodes.devices import (
     find_device,
     import_sounddevice,
     list_devices,
+    open_stream,
     told_ns,
 )
 from timar_ros.nodes.diagnostics import Diagnostics
@@ -261,12 +262,15 @@ class SpeakerNode(Node):
                 f'sample_rate_hz to {device["default_samplerate"]:.0f}'
             ) from error
         self._cursor.restart()
-        stream = self._sd.OutputStream(
+        stream = open_stream(
+            self._sd.OutputStream,
+            device,
+            channels=wanted['channels'],
+            samplerate=params.sample_rate_hz,
             blocksize=params.sample_rate_hz * _BLOCK_MS // 1000,
             latency=params.latency_ms / 1000,
             callback=self._fill,
             finished_callback=on_finished,
-            **wanted,
         )
         self.get_logger().info(f'speaking on {device["name"]!r} at {params.sample_rate_hz} Hz')
         return stream
