@@ -10,10 +10,9 @@ commands are out.
 
 import os
 import signal
+import threading
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
-# The first process of a container: the kernel keeps default actions of signals from it.
-_IS_FIRST = os.getpid() == 1
 
 
 class EndRequest:
@@ -33,9 +32,14 @@ class EndRequest:
         kinds = [*_SIGNALS]
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             kinds.append(signal.SIGHUP)
-        self._kinds = kinds
         for kind in kinds:
             signal.signal(kind, self._on_signal)
+        # A thread sees the second signal even where the main one hangs inside a library.
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        watch = threading.Thread(target=_end_at_the_second, args=(reading, kinds), daemon=True)
+        watch.start()
 
     def spin(self, executor, is_over=lambda: False, period_s: float = 0.05) -> None:
         """
@@ -50,10 +54,14 @@ class EndRequest:
             executor.spin_once(timeout_sec=period_s)
 
     def _on_signal(self, kind, frame) -> None:
-        if self.is_made:
-            os._exit(128 + kind)
         self.is_made = True
-        if not _IS_FIRST:
-            # The kernel's own action also ends a process that hangs inside a library.
-            for each in self._kinds:
-                signal.signal(each, signal.SIG_DFL)
+
+
+def _end_at_the_second(reading: int, kinds) -> None:
+    """Read the numbers of signals as they come; exit as shells do at the second that counts."""
+    n_signals = 0
+    while True:
+        for kind in os.read(reading, 100):
+            n_signals += kind in kinds
+            if n_signals == 2:
+                os._exit(128 + kind)

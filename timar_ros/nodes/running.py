@@ -40,7 +40,7 @@ def run(name: str, make, args=None, is_over=lambda: False) -> None:
         is_over: looked at after each callback; True ends the run.
     """
     request = EndRequest()
-    nodes = []
+    nodes, executor = [], None
     try:
         try:
             _init(args)
@@ -53,6 +53,8 @@ def run(name: str, make, args=None, is_over=lambda: False) -> None:
         request.spin(executor, is_over)
     finally:
         end(nodes)
+        if executor is not None:
+            executor.shutdown()  # before the context, which it would miss
         rclpy.try_shutdown()
 
 
