@@ -14,6 +14,26 @@ MAX_UTTERANCE_MESSAGE_BYTES = 64_000_000  # one message of speaker/utterance
 MAX_UTTERANCE_S = 600  # one utterance, all of its messages
 MAX_PLAN_FRAMES = 3_000  # of one HeadMotionPlan: two minutes at 25 fps; the rest is cut
 MAX_SAMPLE = 4.0  # times full scale; what lies beyond is clipped
+MAX_CHECKPOINT_VALUES = 4 * 10**9  # numbers in one file of weights
 MAX_FILE_SAMPLES = 10**9  # of one recording, all channels: 17 hours at 16 kHz
 MAX_BAG_RECORD_BYTES = 2**28  # one chunk or message of a bag, unpacked
 MAX_ARRAYS_BYTES = 2**29  # all arrays of one npz, unpacked
+
+# What a file of weights may ask for: lowest and highest of each size.
+MODEL_SIZES = {
+    'fps': (1, 1_000),
+    'frames_per_turn': (1, 1_000),
+    'sample_rate_hz': (1, SAMPLE_RATES_HZ[1]),
+    'max_turns': (1, 1_000),
+    'speech_width': (1, 65_536),
+    'mel_bands': (1, 1_024),
+    'token_width': (2, 65_536),
+    'width': (1, 65_536),
+    'n_layers': (1, 1_000),
+    'n_heads': (1, 1_024),
+    'denoiser_width': (1, 65_536),
+    'denoiser_blocks': (1, 1_000),
+}
+MAX_WINDOW_TOKENS = 32_768  # of all turns of a window
+MAX_MODEL_FACTOR = 1_000  # of temperatures, spreads and frames of memory
+MAX_MODEL_NAMES = 1_000  # of personas, and of windows of attention heads

@@ -8,6 +8,7 @@ Knows the fields and what contradicts what. Refuses unknown keys; knows nothing 
 
 import dataclasses
 
+from timar_ros import bounds
 from timar_ros.motion import get_space
 from timar_ros.strict import did_you_mean, quoted
 
@@ -20,9 +21,25 @@ def _one_of(name: str, value, allowed) -> None:
         )
 
 
+def _between(name: str, value, low, high) -> None:
+    _at_least(name, value, low)
+    if not value <= high:
+        raise ValueError(f'{name} must be at most {high}, got {quoted(value)}')
+
+
 def _at_least(name: str, value, minimum) -> None:
     if not value >= minimum:
-        raise ValueError(f'{name} must be at least {minimum}, got {value}')
+        raise ValueError(f'{name} must be at least {minimum}, got {quoted(value)}')
+
+
+def _check_taps(taps: dict) -> None:
+    windows = [window for own in taps.values() for window in (own if _is_list(own) else [None])]
+    if not all(_is_list(window) and all(type(n) is int for n in window) for window in windows):
+        raise ValueError(f'taps must be windows [first, last] by modality, got {quoted(taps)}')
+
+
+def _is_list(value) -> bool:
+    return isinstance(value, list | tuple)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,38 +125,48 @@ class TimarConfig:
         space = get_space(self.motion_space)
         for name, scale in self.noise_scales.items():
             space.index(name)
-            _at_least(f'noise_scales[{name!r}]', scale, 0)
+            if type(scale) not in (int, float):
+                raise ValueError(f'noise_scales must be numbers, got {quoted(scale)}')
+            _between(f'noise_scales[{name!r}]', scale, 0, bounds.MAX_MODEL_FACTOR)
         _one_of('speech', self.speech, ('wav2vec2', 'logmel'))
         _one_of('history', self.history, ('masked', 'shown'))
         _one_of('positions', self.positions, ('window', 'turn'))
         _one_of('cache', self.cache, ('rebuild', 'rebase', 'banded'))
         _one_of('level', self.level, ('causal', 'clip'))
-        for name in (
-            'fps frames_per_turn sample_rate_hz max_turns speech_width mel_bands width '
-            'n_layers n_heads denoiser_width denoiser_blocks'
-        ).split():
-            _at_least(name, getattr(self, name), 1)
-        _at_least('token_width', self.token_width, 2)
+        for name, (low, high) in bounds.MODEL_SIZES.items():
+            _between(name, getattr(self, name), low, high)
         for name in 'noise_spread noise_scale variance_bound persistence'.split():
-            _at_least(name, getattr(self, name), 0)
+            _between(name, getattr(self, name), 0, bounds.MAX_MODEL_FACTOR)
+        n_tokens = self.max_turns * self.tokens_per_turn
+        if n_tokens > bounds.MAX_WINDOW_TOKENS:
+            raise ValueError(
+                f'max_turns of frames_per_turn must be at most {bounds.MAX_WINDOW_TOKENS} tokens '
+                f'in all, got {n_tokens}'
+            )
+        for name in ('personas', 'nearness'):
+            if len(getattr(self, name)) > bounds.MAX_MODEL_NAMES:
+                raise ValueError(f'{name} must be at most {bounds.MAX_MODEL_NAMES}, got more')
         if self.nearness and self.positions != 'turn':
             raise ValueError(f"nearness needs positions 'turn', got {self.positions!r}")
+        _check_taps(self.taps)
         n_taps = sum(map(len, self.taps.values()))
         if self.taps and (not self.nearness or n_taps != self.n_heads):
             raise ValueError(
                 f'taps need nearness, and a window [first, last] for each of {self.n_heads} '
-                f'heads, got {self.taps}'
+                f'heads, got {quoted(self.taps)}'
             )
         for window in (*self.nearness, *(w for own in self.taps.values() for w in own)):
             if len(window) not in (0, 2) or list(window) != sorted(window):
-                raise ValueError(f'nearness takes [first, last] frames or [], got {list(window)}')
+                raise ValueError(
+                    f'nearness takes [first, last] frames or [], got {quoted(list(window))}'
+                )
         if self.persistence and self.history != 'masked':
             raise ValueError(
                 "persistence needs history 'masked': it goes on from what is shown of the open "
                 f'turns alone; got {self.history!r}'
             )
         if '' in self.personas or len(set(self.personas)) < len(self.personas):
-            raise ValueError(f'personas must be different names, got {self.personas}')
+            raise ValueError(f'personas must be different names, got {quoted(self.personas)}')
         if self.width % self.n_heads:
             raise ValueError(
                 f'width must be a multiple of n_heads, got {self.width} and {self.n_heads}'

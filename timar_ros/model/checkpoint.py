@@ -1,26 +1,31 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Our checkpoint: one safetensors file with weights, configuration, space and motion statistics.
+Responsible for our checkpoint: one safetensors file with weights and all that they mean.
 
-Strict both ways: a file that does not fit is refused with the names that do not fit. Nothing is
-ever unpickled here.
+Not for the model. Strict both ways: a file that does not fit is refused with the names
+that do not fit, by its header, before anything is built or read. Nothing is ever unpickled here.
 """
 
+import dataclasses
 import json
+import math
 import pathlib
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 import torch
 
+from timar_ros import bounds
 from timar_ros.config import TimarConfig
 from timar_ros.config_file import from_dict, to_dict
 from timar_ros.model.precision import DTYPES, find_dtype
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import get_space
+from timar_ros.strict import quoted, shortened
 
 FORMAT = 'timar_ros checkpoint 1'
+_LONGEST_JSON = 1_000_000  # characters
 
 
 def save_checkpoint(path, model: TIMAR, dtype: str = 'float32', notes: str = '') -> None:
@@ -68,21 +73,23 @@ def read_config(path) -> TimarConfig:
             'one with python -m timar_ros.model.convert or python -m timar_ros.learn.train'
         )
     try:
-        with safe_open(path, 'pt') as file:
+        with safe_open(path, 'np') as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
         hint = ''
         if path.suffix in ('.pth', '.pt', '.ckpt'):
             hint = '; convert published weights with python -m timar_ros.model.convert'
-        raise ValueError(f'{path}: not a readable safetensors file ({error}){hint}') from None
+        raise ValueError(
+            f'{path}: not a readable safetensors file ({shortened(str(error), 200)}){hint}'
+        ) from None
     if metadata.get('format') != FORMAT:
         raise ValueError(
-            f'{path}: expected a {FORMAT!r}, got format {metadata.get("format")!r}; '
+            f'{path}: expected a {FORMAT!r}, got format {quoted(metadata.get("format"))}; '
             'foreign weights go through python -m timar_ros.model.convert'
         )
-    config = from_dict(TimarConfig, json.loads(metadata['config']), str(path))
-    names = tuple(json.loads(metadata['names']))
-    if names != get_space(config.motion_space).names:
+    config = from_dict(TimarConfig, _read_json(metadata, 'config', path), str(path))
+    names = _read_json(metadata, 'names', path)
+    if not isinstance(names, list) or tuple(names) != get_space(config.motion_space).names:
         raise ValueError(
             f'{path}: its channels are not those of {config.motion_space} here; '
             'it was made by another version of timar_ros'
@@ -107,11 +114,16 @@ def load_checkpoint(path, device='cpu', dtype: str = 'float32') -> TIMAR:
     """
     config = read_config(path)
     running = find_dtype(dtype, device)
-    with torch.device('meta'):  # nothing is drawn that the file overwrites
-        model = TIMAR(config)
+    _check_counts(config, _read_shapes(path), path)
+    try:
+        with torch.device('meta'):  # nothing is drawn that the file overwrites
+            model = TIMAR(config)
+    except (TypeError, AttributeError, KeyError, ImportError) as error:  # of transformers
+        what = shortened(f'{type(error).__name__}: {error}', 200)
+        raise ValueError(f'{path}: its configuration makes no model: {what}') from None
+    check_names(model, _read_shapes(path), str(path))
     with safe_open(path, 'pt') as file:
         stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-    check_names(model, stored, str(path))
     model.load_state_dict(stored, assign=True)
     model.requires_grad_(False)
     model = model.to(device, running).eval()
@@ -122,9 +134,65 @@ def load_checkpoint(path, device='cpu', dtype: str = 'float32') -> TIMAR:
     return model
 
 
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+    """A tensor that is not read: what the header of a file says of it."""
+
+    shape: tuple[int, ...]
+
+
+def _read_json(metadata: dict, key: str, path):
+    """Return a value of the metadata; ValueError where it is missing, too large, or no JSON."""
+    text = metadata.get(key)
+    if text is None:
+        raise ValueError(f'{path}: expected {key} in its metadata, got none; save it again')
+    if len(text) > _LONGEST_JSON:
+        raise ValueError(f'{path}: expected {key} of at most 1 MB, got {len(text)} characters')
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = 'nested too deep' if isinstance(error, RecursionError) else shortened(str(error))
+        raise ValueError(f'{path}: {key} in its metadata is not valid JSON: {reason}') from None
+
+
+def _read_shapes(path) -> dict[str, _Shape]:
+    """Return the shapes of all tensors, by name, from the file's header alone."""
+    with safe_open(path, 'np') as file:
+        names = file.keys()
+        shapes = {name: _Shape(tuple(file.get_slice(name).get_shape())) for name in names}
+    n_values = sum(math.prod(each.shape) for each in shapes.values())
+    if n_values > bounds.MAX_CHECKPOINT_VALUES:
+        raise ValueError(
+            f'{path}: expected at most {bounds.MAX_CHECKPOINT_VALUES:.0e} numbers, got '
+            f'{n_values:.0e}; these weights are too large to run here'
+        )
+    return shapes
+
+
+def _check_counts(config: TimarConfig, shapes: dict, path) -> None:
+    """Compare what takes long to build with the header: there are no blocks without tensors."""
+    for name, prefix in (
+        ('n_layers', 'encoder_blocks.'),
+        ('denoiser_blocks', 'diffloss.net.res_blocks.'),
+    ):
+        found = {
+            key.removeprefix(prefix).split('.')[0] for key in shapes if key.startswith(prefix)
+        }
+        if len(found) != getattr(config, name):
+            raise ValueError(
+                f'{path}: weights do not fit the configuration: {name} is '
+                f'{getattr(config, name)}, and there are tensors of {len(found)}'
+            )
+
+
 def check_names(model: TIMAR, stored: dict, source: str) -> None:
     """
     Compare stored tensors with those of the model.
+
+    Args:
+        model: whose tensors they are to be.
+        stored: name -> anything with a `shape`.
+        source: file they came from, for the message.
 
     Raises:
         ValueError: names or shapes differ; the message lists up to five of each kind.
@@ -140,7 +208,8 @@ def check_names(model: TIMAR, stored: dict, source: str) -> None:
         ],
     }
     told = [
-        f'{len(names)} {kind} ({", ".join(names[:5])}{", ..." if len(names) > 5 else ""})'
+        f'{len(names)} {kind} ({", ".join(shortened(name, 120) for name in names[:5])}'
+        f'{", ..." if len(names) > 5 else ""})'
         for kind, names in problems.items()
         if names
     ]

@@ -15,6 +15,7 @@ from torch import nn
 import torch.nn.functional as F
 
 from timar_ros.config import TimarConfig
+from timar_ros.model.speech_config import check_speech_config
 
 
 def _redo_in_float32(convolution: nn.Conv1d, inputs: tuple, output: torch.Tensor) -> torch.Tensor:
@@ -46,7 +47,7 @@ class Wav2Vec2Speech(nn.Module):
         from transformers import Wav2Vec2Config, Wav2Vec2Model  # heavy, and not all need it
 
         self.n_frames = n_frames
-        self.net = Wav2Vec2Model(Wav2Vec2Config(**config))
+        self.net = Wav2Vec2Model(Wav2Vec2Config(**check_speech_config(config)))
         self.net.eval().requires_grad_(False)
         self.net.encoder.pos_conv_embed.conv.register_forward_hook(_redo_in_float32)
         # Group norm reaches over all of the turn; layer norm leaves the convolutions local.
