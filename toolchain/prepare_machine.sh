@@ -131,6 +131,7 @@ update() {
   return 1
 }
 is_offered() { apt-cache policy "$1" 2> /dev/null | grep 'Candidate: [^(]' > /dev/null; }
+has_lists() { apt-cache policy 2> /dev/null | grep ' Packages$' > /dev/null; }
 install() { # as one, after an update where a package is not offered or cannot be fetched
   local package
   for package in "$@"; do is_offered "$package" || { update || true; break; }; done
@@ -152,6 +153,18 @@ give_up() { # give_up WHY COMMAND
   if [ ${#packages[@]} -gt 0 ]; then fail "They are not installed: $1, then run make again:" "$2"; fi
   printf '%s\n' "   not installed: $1:" "$2"
   exit 0
+}
+
+# For an optional package that this machine's lists do not have (Ubuntu: chromium) neither a password nor an
+# update is due, at each `make test`.
+leave_what_is_not_offered() {
+  local package offered=() absent=()
+  if ! has_program apt-get || ! has_lists; then return; fi
+  for package in "${extras[@]}"; do
+    if is_offered "$package"; then offered+=("$package"); else absent+=("$package"); fi
+  done
+  extras=("${offered[@]}")
+  if [ ${#absent[@]} -gt 0 ]; then note "apt-get has no ${absent[*]} here"; fi
 }
 
 # Optional packages come one by one where they do not come together, and what is left is named.
@@ -215,6 +228,8 @@ fi
 find_missing
 if [ $((${#packages[@]} + ${#extras[@]})) = 0 ]; then exit; fi
 announce
+leave_what_is_not_offered
+if [ $((${#packages[@]} + ${#extras[@]})) = 0 ]; then exit; fi
 install_missing
 if [ ${#packages[@]} -gt 0 ]; then
   find_missing > /dev/null

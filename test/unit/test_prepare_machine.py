@@ -34,6 +34,7 @@ if [ "$1" = -n ]; then shift; fi
 exec "$@"
 """,
     'apt-cache': """
+if [ $# = 1 ]; then cat "$FAKE/lists"; exit; fi
 if grep -qx "$2" "$FAKE/offered"; then candidate=1.0; else candidate='(none)'; fi
 echo "  Candidate: $candidate"
 """,
@@ -81,6 +82,7 @@ class Machine:
             self.add(name, body)
         self.add('python3', f'exec {sys.executable} -I -S "$@"')
         self.write('offered', 'g++ cmake pulseaudio pulseaudio-utils chromium')
+        (self.folder / 'lists').write_text(' 500 http://debian.test main amd64 Packages\n')
         for name in ('libraries', 'offered_after_update', 'calls', 'locked'):
             self.write(name)
 
@@ -268,6 +270,8 @@ def test_of_optional_packages_each_that_can_be_had_comes_and_the_others_are_name
     machine.write('libraries', 'libportaudio.so.2 libasound_module_pcm_pulse.so')
     machine.write('offered', 'pulseaudio pulseaudio-utils')
 
+    (machine.folder / 'lists').write_text('')
+
     code, text = machine.prepare('build', 'tests')
 
     assert code == 0
@@ -276,6 +280,21 @@ def test_of_optional_packages_each_that_can_be_had_comes_and_the_others_are_name
         text.rstrip().splitlines()[-1].split() == 'chromium tests of the face in a browser'.split()
     )
     assert 'E: Unable to locate package chromium' in text
+
+
+def test_an_optional_package_that_is_not_offered_costs_no_update_and_no_password(machine):
+    machine.add('g++')
+    machine.add('cmake')
+    machine.write('libraries', 'libportaudio.so.2 libasound_module_pcm_pulse.so')
+    machine.add('pulseaudio')
+    machine.add('pactl')
+    machine.write('offered')
+
+    code, text = machine.prepare('build', 'tests', uid=1000)
+
+    assert code == 0
+    assert 'apt-get has no chromium here' in text
+    assert machine.calls == []
 
 
 def test_without_root_optional_packages_are_named_and_the_target_goes_on(machine):
