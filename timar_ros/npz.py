@@ -77,7 +77,9 @@ class Arrays:
 
     def get(self, name: str, default: np.ndarray) -> np.ndarray:
         """Return an array, or a default where there is none of the name."""
-        return self[name] if name in self else default
+        if name not in self:
+            return default
+        return self[name]
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._entries:
