@@ -142,3 +142,19 @@ def test_a_motion_file_that_is_no_npz_gives_a_sentence(tmp_path):
 
     with pytest.raises(ValueError, match='m.npz: expected an npz'):
         read_motion_frames(tmp_path / 'm.npz', FLAME)
+
+
+def test_what_is_missing_of_a_wav_is_said_in_evaluate_and_replay(tmp_path):
+    from timar_ros.nodes.recording import WavRecording
+
+    for voice in ('user', 'agent'):
+        write_tone(tmp_path / f'{voice}.wav', seconds=2.0)
+    cut = tmp_path / 'user.wav'
+    cut.write_bytes(cut.read_bytes()[: 44 + 2 * 16000])
+    sentence = 'user.wav: cut off: its header counts 2.0 s, 1.0 s are there'
+
+    recording = read_wavs(cut, tmp_path / 'agent.wav', 160_000_000, Fraction(16, 100))
+    replayed = WavRecording(str(cut), str(tmp_path / 'agent.wav'), 20, 1.0)
+
+    assert sentence in recording.notes
+    assert replayed.notes == [sentence]

@@ -70,15 +70,19 @@ class Event:
     end_ns: int
 
 
-def read_voice(path) -> Voice:
+def read_voice(path, notes: list[str] | None = None) -> Voice:
     """
     Read a wav of any rate and channel count; 16-bit samples stay as they are.
+
+    Args:
+        path: of the file.
+        notes: gets a sentence about each part of the file that is not read.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a wav, holds no sound, or samples that are not finite.
     """
-    return Voice(*read_pcm(path))
+    return Voice(*read_pcm(path, notes))
 
 
 def _chunks(
@@ -175,7 +179,7 @@ class WavRecording:
         duration_ns: of the longer voice.
         message_types: relative topic -> message class, of what is in it.
         begin_ns: stamp of its first instant; None: it has none of its own.
-        notes: what was wrong with it.
+        notes: what was wrong with it, a sentence each.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -183,10 +187,10 @@ class WavRecording:
     """
 
     begin_ns = None
-    notes = ()
 
     def __init__(self, user: str, agent: str, chunk_ms: int, turn_s: float):
-        self._voices = [read_voice(path) if path else None for path in (user, agent)]
+        self.notes: list[str] = []
+        self._voices = [read_voice(path, self.notes) if path else None for path in (user, agent)]
         self._chunk_ms, self._turn_s = chunk_ms, turn_s
         self.duration_ns = max(voice.duration_ns for voice in self._voices if voice)
         self.message_types = {

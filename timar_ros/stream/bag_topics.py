@@ -6,6 +6,7 @@ import dataclasses
 
 from timar_ros.stream.bag import Bag
 from timar_ros.stream.bag_types import AUDIO_INFO, AUDIO_TYPES
+from timar_ros.strict import shortened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +36,13 @@ def find_voices(bag: Bag, topics: Topics) -> dict[str, str | None]:
     there = [f'{topic} ({kind})' for topic, kind in sorted(bag.topics.items())]
     audio = [text for text in there if text.rpartition(' (')[2][:-1] in AUDIO_TYPES]
     hint = (
-        f'it has audio on {", ".join(audio)}: name it with --user-topic and --agent-topic '
-        '(replay: user_topic, agent_topic)'
+        f'it has audio on {shortened(", ".join(audio), 300)}: name it with --user-topic and '
+        '--agent-topic (replay: user_topic, agent_topic)'
         if audio
-        else f'it has {", ".join(there) or "no messages at all"}'
+        else f'it has {shortened(", ".join(there), 300) or "no messages at all"}'
     )
+    # A voice may be missing because its file, or a part of it, is.
+    hint = '; '.join([hint, *bag.notes])
     for voice, wanted in (('user', topics.user_audio), ('agent', topics.agent_audio)):
         if names[voice] is None and wanted != getattr(Topics(), f'{voice}_audio'):
             raise ValueError(f'{bag.path}: expected a topic {wanted}, got none; {hint}')
