@@ -12,7 +12,12 @@ import time
 
 import pytest
 
-from timar_ros.nodes.param_files import GivenKeys, check_arguments, given_keys
+from timar_ros.nodes.param_files import (
+    GivenKeys,
+    check_arguments,
+    check_namespace,
+    given_keys,
+)
 from timar_ros.nodes.params import declare, parameter
 
 pytestmark = pytest.mark.graph
@@ -208,6 +213,20 @@ def test_names_that_ros_allows_are_not_refused(graph, rule):
 
     check_arguments(args)
     graph.node('lamp', cli_args=args)
+
+
+@pytest.mark.parametrize('namespace', ['r-6', '/r-6', 'a//b', '/a/', '6', 'a b', '//', 'ä', '~x'])
+def test_a_namespace_that_ros_does_not_allow_is_refused_with_one_that_it_allows(namespace):
+    with pytest.raises(ValueError, match='^namespace: expected .* for example ') as refusal:
+        check_namespace(namespace)
+
+    check_namespace(str(refusal.value).split('for example ')[1])
+
+
+@pytest.mark.parametrize('namespace', ['', '/', 'a', '/a', 'a/b', '/a/b_2'])
+def test_namespaces_that_ros_allows_are_not_refused(graph, namespace):
+    check_namespace(namespace)
+    graph.node('lamp', namespace=namespace)
 
 
 def test_arguments_that_are_not_of_ros_are_not_looked_at():

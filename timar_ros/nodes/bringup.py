@@ -13,6 +13,7 @@ import json
 import sys
 
 from timar_ros.nodes.arguments import ARGUMENTS, check_params_file
+from timar_ros.nodes.param_files import check_arguments, check_namespace
 from timar_ros.nodes.running import construct, end, run
 from timar_ros.strict import quoted
 
@@ -41,6 +42,7 @@ def compose(wanted: dict[str, dict], namespace: str = '', params_file: str = '')
     Raises:
         ValueError, OSError, RuntimeError: one refuses its parameters; none is left then.
     """
+    check_namespace(namespace)
     nodes = {}
     try:
         for name, params in wanted.items():
@@ -50,6 +52,7 @@ def compose(wanted: dict[str, dict], namespace: str = '', params_file: str = '')
                 w for key, value in params.items() for w in ('-p', f'{key}:={json.dumps(value)}')
             ]
             words += ['--params-file', params_file] if params_file else []
+            check_arguments(['--ros-args', *words])
             node_class = getattr(module, _CLASSES[name])
             options = {'namespace': namespace, 'cli_args': ['--ros-args', *words]}
             nodes[name] = construct(node_class, **options)

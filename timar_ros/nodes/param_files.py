@@ -55,6 +55,20 @@ def check_arguments(args: list[str] | None = None) -> None:
         _check_remap(rule)
 
 
+def check_namespace(namespace: str) -> None:
+    """
+    Refuse a namespace that ROS does not allow.
+
+    Args:
+        namespace: with or without a leading slash; empty: none.
+
+    Raises:
+        ValueError: one sentence, with one that is allowed.
+    """
+    if namespace not in ('', '/'):
+        _check_name('namespace', namespace, '/' if namespace.startswith('/') else '')
+
+
 def given_keys(node_name: str, args: list[str]) -> GivenKeys:
     """
     Find which parameters ROS arguments give to a node.
@@ -158,19 +172,20 @@ def _key_of(rule: str) -> str:
 def _check_remap(rule: str) -> None:
     """Refuse a rule whose new name ROS does not allow."""
     old, is_rule, name = rule.partition(':=')
-    if not is_rule:
-        return  # rcl says what a rule looks like
     is_namespace = old.rpartition(':')[2] == '__ns'
-    root = '/' if is_namespace else re.match('~?/?', name).group()
-    tokens = name[len(root) :].split('/')
-    is_right = all(_TOKEN.fullmatch(token) for token in tokens) or (is_namespace and name == '/')
-    if is_right and name.startswith(root):
+    if not is_rule or (is_namespace and name == '/'):
+        return  # of what is no rule, rcl says what it should look like
+    _check_name(shortened(rule), name, '/' if is_namespace else re.match('~?/?', name).group())
+
+
+def _check_name(what: str, name: str, root: str) -> None:
+    """Refuse a name that is not `root` and tokens with single slashes in between."""
+    if name.startswith(root) and all(map(_TOKEN.fullmatch, name[len(root) :].split('/'))):
         return
-    fixed = '/'.join(
-        re.sub(r'^(\d)|\W', r'_\1', token, flags=re.ASCII) for token in name.split('/') if token
-    )
+    tokens = [token for token in name.split('/') if token]
+    fixed = '/'.join(re.sub(r'^(\d)|\W', r'_\1', token, flags=re.ASCII) for token in tokens)
     raise ValueError(
-        f'{shortened(rule)}: expected {"/ and " if is_namespace else ""}a name of letters, digits '
-        'and _, no part of which begins with a digit, with single slashes between parts; got '
+        f'{what}: expected {"/ and " if root == "/" else ""}a name of letters, digits and _, no '
+        'part of which begins with a digit, with single slashes between parts; got '
         f'{quoted(name)}; for example {shortened(root + (fixed or "name"))}'
     )

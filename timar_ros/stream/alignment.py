@@ -16,8 +16,9 @@ _LONGEST = 1_000_000  # bytes looked at
 _TINIEST = 1e-7  # -140 dB
 _FEWEST = 8  # frames
 _CLEARLY = 1.3  # a beginning that changes less by this factor is the right one
-# Where each byte is a sample, all beginnings are equally good: within this, over so many samples.
-_ALIKE, _MANY = 1.1, 1000
+# Where each byte is a sample, all beginnings are equally good, but for chance: within this factor,
+# or 1 + this by the root of the number of frames, of at least so many.
+_ALIKE, _CHANCE, _MANY = 1.1, 3.0, 50
 
 
 def roughness(data: bytes, dtype: str, channels: int, start: int = 0) -> float:
@@ -78,6 +79,7 @@ def is_cut(data: bytes, dtype: str, channels: int) -> bool | None:
     """
     width = np.dtype(dtype).itemsize
     found = [roughness(data, dtype, channels, start) for start in range(width)]
-    if max(found) < 1e-3 or len(data) < _MANY * width:
+    n_frames = len(data) // (width * channels)
+    if max(found) < 1e-3 or n_frames < _MANY:
         return None
-    return min(found) * _ALIKE < max(found)
+    return min(found) * max(_ALIKE, 1 + _CHANCE / n_frames**0.5) < max(found)
