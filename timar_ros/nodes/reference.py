@@ -5,16 +5,18 @@ Write docs/reference.md: every topic, service, launch argument and parameter, fr
 
     python -m timar_ros.nodes.reference docs/reference.md
 
-Topics and services are those that nodes started for this have; parameters are their dataclasses.
-What a topic is for is said here.
+Topics and services are those that nodes started for this have; parameters are their dataclasses;
+bounds are the lines of bounds.py. What a topic is for is said here.
 """
 
 import argparse
 import contextlib
 import dataclasses
 import importlib
+import inspect
 import math
 import pathlib
+import re
 import sys
 
 from ament_index_python.packages import get_package_share_directory
@@ -22,6 +24,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 
+from timar_ros import bounds
 from timar_ros.nodes.arguments import ARGUMENTS
 
 # Node -> its parameters' class, and parameters with which it has the topics that it can have.
@@ -222,6 +225,22 @@ def _arguments() -> list[str]:
     return lines
 
 
+def _bounds() -> list[str]:
+    lines = ['| bound | most | |', '|---|---|---|']
+    for name, meaning in re.findall(
+        r'^([A-Z]\w+) = .*?  # (.+)$', inspect.getsource(bounds), re.M
+    ):
+        value = getattr(bounds, name)
+        if isinstance(value, tuple):
+            shown = ' to '.join(f'{each:,}' for each in value)
+        elif isinstance(value, int | float):
+            shown = f'{value:,}'
+        else:
+            continue
+        lines.append(f'| `{name}` | {shown} | {_cell(meaning)} |')
+    return lines
+
+
 def reference() -> str:
     """Return the text of docs/reference.md."""
     lines = [
@@ -232,12 +251,24 @@ def reference() -> str:
         "other packages' messages by their fields. Every parameter describes itself, too: `ros2",
         'param describe`.',
         '',
+        'One parameter file can serve many nodes: what it has under `/**` and a node does not is',
+        "ignored with a warning. Under the node's own name, and by `-p`, every name must be right.",
+        "`1` is taken for `1.0` and `2` for the text `'2'` where only that can be meant.",
+        '',
         '## Arguments of `conversation.launch.py` and `python -m timar_ros.nodes.bringup`',
         '',
         *_arguments(),
     ]
     for name in _NODES:
         lines += ['', f'## {name}', '', *_topics(name), '', *_parameters(name)]
+    lines += [
+        '',
+        '## Bounds of what is accepted',
+        '',
+        'More is refused with the bound in the message, or cut or clipped, and counted.',
+        '',
+        *_bounds(),
+    ]
     return '\n'.join(lines) + '\n'
 
 
