@@ -153,6 +153,27 @@ def test_the_count_goes_on_over_an_unplugged_device():
     assert capture.lost_samples == first.first_sample - before.first_sample - BLOCK
 
 
+@pytest.mark.parametrize('step_s', [-3600, 3600])
+def test_a_clock_that_is_set_while_the_device_is_away_is_no_lost_audio(step_s):
+    capture = Capture(RATE_HZ, usual_delay_ms=12.0)
+    before = [place(capture, frame, t) for frame, t, _ in device_times(100)][-1]
+    away_ns = 3_000_000_000
+    begin_ns = [t for _, t, _ in device_times(100)][-1] - 5_000_000_000 + BLOCK_NS + away_ns
+
+    capture.restart(RATE_HZ)
+    offset_ns = START_NS + step_s * 1_000_000_000
+    after = [
+        place(capture, frame, t + begin_ns, offset_ns=offset_ns)
+        for frame, t, _ in device_times(100)
+    ]
+
+    first = next(p for p in after if p is not None)
+    settling = after.index(first) * BLOCK
+    hole = first.first_sample - before.first_sample - BLOCK
+    assert hole == pytest.approx(3 * RATE_HZ + settling, abs=2)
+    assert capture.lost_samples == hole
+
+
 def test_a_device_that_comes_back_at_another_rate_counts_at_that_rate():
     capture = Capture(RATE_HZ, usual_delay_ms=12.0)
     before = [place(capture, frame, t) for frame, t, _ in device_times(100)][-1]

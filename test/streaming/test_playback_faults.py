@@ -8,6 +8,7 @@ import pytest
 from timar_ros.stream import utterance_queue
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.playback import PlaybackSchedule
+from timar_ros.stream.utterance import Utterance
 
 RATE_HZ = 48000
 T0_NS = 1_700_000_000_000_000_000
@@ -237,3 +238,13 @@ def test_what_waits_is_bounded_in_pieces_and_memory(monkeypatch, name, most, n_p
 
     with pytest.raises(ValueError, match=f'at most {most} {name.lower()} waiting to be spoken'):
         queue.push(piece, continues)
+
+
+@pytest.mark.parametrize('rate_hz', [24000, 48000])
+def test_minutes_in_one_message_are_not_copied_with_each_announcement(rate_hz):
+    utterance = Utterance(rate_hz, 48000)
+    utterance.push(np.zeros(600 * rate_hz, np.float32))
+
+    for _ in range(3):
+        utterance.take(4800)
+        assert utterance._buffer.size < 2 * 4800

@@ -47,7 +47,10 @@ class Capture:
         self._usual_delay_ms = usual_delay_ms
         self._rate_hz = sample_rate_hz
         self._node_clock = SampleClock(1e9, warm_up=2, votes=9, time_constant_s=2.0)
-        self._next: Placement | None = None  # what would follow the last block without a gap
+        # What would follow the last block without a gap: its index, and its capture on the
+        # monotonic clock, since a set clock is no lost audio.
+        self._next_sample: int | None = None
+        self._next_ns = 0
         self.lost_samples = 0
         self.clock_steps = 0
         self.restart(sample_rate_hz)
@@ -59,9 +62,8 @@ class Capture:
 
     def restart(self, sample_rate_hz: int) -> None:
         """Forget the device's clock: its stream was opened anew and counts frames from 0."""
-        if self._next is not None and sample_rate_hz != self._rate_hz:
-            scaled = round(self._next.first_sample * sample_rate_hz / self._rate_hz)
-            self._next = dataclasses.replace(self._next, first_sample=scaled)
+        if self._next_sample is not None and sample_rate_hz != self._rate_hz:
+            self._next_sample = round(self._next_sample * sample_rate_hz / self._rate_hz)
         self._rate_hz = sample_rate_hz
         self._device_clock = SampleClock(sample_rate_hz)
         self._told = ToldTimes(sample_rate_hz, -self._usual_delay_ms)
@@ -101,21 +103,20 @@ class Capture:
         if not (self._node_clock.is_settled and self._device_clock.is_settled):
             return None
 
-        stamp_ns = self._node_clock.time_ns(self._device_clock.time_ns(frame))
-        first_sample = self._first_sample(frame, stamp_ns, jump_ns)
+        captured_ns = self._device_clock.time_ns(frame)
+        first_sample = self._first_sample(frame, captured_ns, jump_ns)
         self._next_frame = frame + n_frames
-        self._next = Placement(
-            stamp_ns + round(n_frames * _NS / self._rate_hz), first_sample + n_frames
-        )
-        return Placement(stamp_ns, first_sample)
+        self._next_sample = first_sample + n_frames
+        self._next_ns = captured_ns + round(n_frames * _NS / self._rate_hz)
+        return Placement(self._node_clock.time_ns(captured_ns), first_sample)
 
-    def _first_sample(self, frame: int, stamp_ns: int, jump_ns: int) -> int:
-        if self._next is None:
+    def _first_sample(self, frame: int, captured_ns: int, jump_ns: int) -> int:
+        if self._next_sample is None:
             return 0
         if self._next_frame is None:  # the first block after the device came back
-            lost = round((stamp_ns - self._next.stamp_ns) * self._rate_hz / _NS)
+            lost = round((captured_ns - self._next_ns) * self._rate_hz / _NS)
         else:
             lost = frame - self._next_frame + round(jump_ns * self._rate_hz / _NS)
         lost = max(lost, 0)  # the count never falls, even where stamps do
         self.lost_samples += lost
-        return self._next.first_sample + lost
+        return self._next_sample + lost

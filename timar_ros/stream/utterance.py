@@ -110,7 +110,14 @@ class Utterance:
         missing = end - (self._first + len(self._buffer))
         parts = [self._buffer]
         while missing > 0:
-            part = self._pieces.popleft() if self._pieces else np.zeros(missing, np.float32)
-            parts.append(part)
-            missing -= len(part)
-        self._buffer = np.concatenate(parts)
+            if self._pieces:
+                piece = self._pieces.popleft()
+                if len(piece) > missing:  # minutes in one piece are not copied each time
+                    self._pieces.appendleft(piece[missing:])
+                    piece = piece[:missing]
+            else:
+                piece = np.zeros(missing, np.float32)
+            parts.append(piece)
+            missing -= len(piece)
+        if len(parts) > 1:
+            self._buffer = np.concatenate(parts)

@@ -66,9 +66,8 @@ class UtteranceQueue:
             last = Utterance(packet.sample_rate_hz, self._rate_hz, continues)
             self._utterances.append(last)
         samples = packet.samples
-        is_clipped = (np.abs(samples) > MAX_SAMPLE).any(axis=1)
-        if is_clipped.any():
-            self.clipped_samples += int(is_clipped.sum())
+        if max(samples.max(), -samples.min()) > MAX_SAMPLE:
+            self.clipped_samples += int((np.abs(samples) > MAX_SAMPLE).any(axis=1).sum())
             samples = samples.clip(-MAX_SAMPLE, MAX_SAMPLE)
         last.push(samples.mean(axis=1, dtype=np.float32))
 
