@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
+from timar_ros.bounds import MAX_PLAN_FRAMES
 from timar_ros.nodes.clockwatch import ClockWatch
 from timar_ros.nodes.health import Health, percentiles
 from timar_ros.nodes.hearing import message_class
@@ -99,6 +100,38 @@ def plan(first: int, n: int, tag: str):
     return [(FRAME_NS * i, f'{tag}{i}') for i in range(first, first + n)]
 
 
+def test_the_message_in_hand_counts_as_one_that_waits():
+    is_begun, may_end = threading.Event(), threading.Event()
+    worker = Worker(print, print)
+
+    def wait():
+        is_begun.set()
+        may_end.wait(20)
+
+    try:
+        assert worker.do(wait, n_bytes=10_000_000)
+        assert is_begun.wait(20)
+        second = worker.do(lambda: None, n_bytes=10_000_000)
+        small = worker.do(lambda: None, n_bytes=1)
+    finally:
+        may_end.set()
+    is_done = threading.Event()
+    worker.do(is_done.set)
+    assert is_done.wait(20)
+    third = worker.do(lambda: None, n_bytes=10_000_000)
+    worker.stop()
+
+    assert (second, small, third) == (False, True, True)
+    assert worker.n_overflowed == 1
+
+
+def test_a_worker_does_not_keep_a_process_alive():
+    worker = Worker(print, print)
+
+    assert worker._thread.daemon
+    worker.stop()
+
+
 def test_a_newer_plan_replaces_frames_from_its_first_stamp_on():
     frames = FrameQueue()
 
@@ -119,6 +152,26 @@ def test_frames_are_due_once_and_at_their_time():
     assert frames.next_ns(-1) == 3 * FRAME_NS
     assert frames.due(FRAME_NS * 9) == ['b3', 'b4']
     assert frames.next_ns(-1) == -1
+
+
+def test_frames_far_ahead_fill_no_memory_and_those_due_first_are_kept():
+    frames = FrameQueue()
+    for plan in range(40):
+        frames.replace([(10**9 * plan + n, (plan, n)) for n in range(2000)])
+
+    assert len(frames) == MAX_PLAN_FRAMES
+    due = frames.due(10**18)
+    assert due == [(0, n) for n in range(2000)] + [(1, n) for n in range(1000)]
+    frames.replace([(2 * 10**18, 'good')])
+    assert frames.due(3 * 10**18) == ['good']
+
+
+def test_a_plan_of_now_replaces_a_queue_that_is_full_of_frames_far_ahead():
+    frames = FrameQueue()
+    frames.replace([(10**18 + n, 'far') for n in range(10_000)])
+    frames.replace([(n, 'near') for n in range(3)])
+
+    assert frames.due(2 * 10**18) == ['near'] * 3
 
 
 @pytest.mark.parametrize(

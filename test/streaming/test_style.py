@@ -55,6 +55,34 @@ def test_values_that_mean_nothing_are_refused(values, message):
         AgentStyle(**values)
 
 
+def test_names_of_any_length_are_refused_in_a_short_sentence():
+    with pytest.raises(ValueError, match="unknown emotion 'xxx") as refused:
+        AgentStyle(emotion='x' * 10**6)
+
+    assert len(str(refused.value)) < 300
+
+
+def test_styles_far_ahead_do_not_displace_the_one_that_is_to_come():
+    track, second = StyleTrack(), 10**9
+    for number in range(1000):
+        track.write((4_000_000_000 + number) * second, AgentStyle('sad', 1.0))
+    for number in range(500):
+        track.write(number * second, AgentStyle('happy', number / 500))
+
+    styles = [track.read(number * second) for number in (-1, 0, 250, 499)]
+    assert styles == [None, *(AgentStyle('happy', n / 500) for n in (0, 250, 499))]
+
+
+def test_of_more_styles_than_are_kept_the_oldest_are_forgotten():
+    track = StyleTrack()
+    for number in range(3000):
+        track.write(number, AgentStyle('happy', number / 3000))
+
+    assert len(track._stamps) == 1000
+    assert track.read(2999) == AgentStyle('happy', 2999 / 3000)
+    assert track.read(0) == AgentStyle('happy', 1999 / 3000)
+
+
 def test_a_persona_that_the_weights_lack_is_refused_with_those_they_have(model):
     with pytest.raises(ValueError, match="unknown persona 'an'; known: ann, bo; did you mean"):
         Conversation(model, style=AgentStyle(persona='an'))

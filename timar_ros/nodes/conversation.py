@@ -36,7 +36,7 @@ from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.nodes.transitions import AnsweringLifecycleNode, logged
 from timar_ros.nodes.worker import Worker
 from timar_ros.stream.voices import VOICES
-from timar_ros.strict import shortened
+from timar_ros.strict import quoted, shortened
 
 _WATCH_S = 0.1
 _DIAGNOSE_S = 1.0
@@ -111,7 +111,8 @@ class ConversationNode(AnsweringLifecycleNode):
         except (OSError, ValueError, RuntimeError) as error:
             return self.refuse_to_configure(error, is_final=bool(self._refusal))
         if self._params.persona and not self._model.config.personas:
-            self._warn(f'these weights have no personas; persona {self._params.persona!r} ignored')
+            name = quoted(self._params.persona)
+            self._warn(f'these weights have no personas; persona {name} ignored')
         self._plan_pub = self.create_lifecycle_publisher(HeadMotionPlan, 'agent/motion_plan', 10)
         self._motion_pub = self.create_lifecycle_publisher(HeadMotion, 'agent/motion', 50)
         self._state_pub = self.create_lifecycle_publisher(ConversationState, '~/state', 10)

@@ -1,12 +1,22 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The frames still to be shown, each at its time. Numbers only: no clock, no thread, no ROS."""
+"""
+Responsible for the frames still to be shown, each at its time.
+
+Not for what a frame is: numbers only, no clock, no thread, no ROS.
+"""
 
 import collections
 
+from timar_ros.bounds import MAX_PLAN_FRAMES
+
 
 class FrameQueue:
-    """The frames not shown yet, in order; a newer plan replaces them from its first stamp on."""
+    """
+    The frames not shown yet, in order; a newer plan replaces them from its first stamp on.
+
+    Holds as many frames as one plan may have, those that are due first.
+    """
 
     def __init__(self):
         self._frames = collections.deque()
@@ -22,6 +32,8 @@ class FrameQueue:
         self._frames.extend(
             pair for pair in frames if self._shown_ns is None or pair[0] > self._shown_ns
         )
+        while len(self._frames) > MAX_PLAN_FRAMES:
+            self._frames.pop()
 
     def due(self, now_ns: int) -> list:
         """Return the frames whose time has come, oldest first; they count as shown."""

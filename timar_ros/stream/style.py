@@ -1,15 +1,15 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-How the agent is to be, from a moment on: emotion, attitude, persona, and how much of it all.
+Responsible for the agent's style over time: emotion, attitude, persona, and how much of it all.
 
-Emotion, attitude and persona are for the model, as far as its weights know them. Expressiveness
-is a gain on what was drawn: the model never sees it, so its own past stays what it drew.
+Not for what the model makes of it. Emotion, attitude and persona are for the model, as far as its
+weights know them. Expressiveness is a gain on what was drawn: the model never sees it, so its own
+past stays what it drew.
 """
 
 import bisect
 import dataclasses
-import difflib
 import math
 
 import numpy as np
@@ -19,6 +19,7 @@ from timar_ros.config import TimarConfig
 from timar_ros.model.turn import EMOTIONS, STYLE
 from timar_ros.motion import MotionSpace
 from timar_ros.stream.plan import PlanInForce
+from timar_ros.strict import did_you_mean, quoted, shortened
 
 NEUTRAL = 'neutral'
 MAX_EXPRESSIVENESS = 2.0
@@ -29,6 +30,7 @@ _GAIN_PER_S = 1.0
 _AS_LEARNED = ('jaw', 'mouth', 'tongue', 'eyeBlink', 'exp_')
 _NOT_LIPS = ('mouthSmile', 'mouthFrown', 'mouthDimple')
 _MAX_STYLES = 1000
+_MAX_NAMED = 20  # names that a message lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +119,11 @@ class StyleTrack:
         at = bisect.bisect_right(self._stamps, stamp_ns)
         self._stamps.insert(at, stamp_ns)
         self._styles.insert(at, style)
-        if len(self._stamps) > _MAX_STYLES:
+        if len(self._stamps) <= _MAX_STYLES:
+            return
+        if at < _MAX_STYLES:  # not the newest: forget the one that lies furthest ahead
+            del self._stamps[-1], self._styles[-1]
+        else:
             self._initial = self._styles[0]
             del self._stamps[0], self._styles[0]
 
@@ -166,6 +172,5 @@ class Expressiveness:
 
 
 def _unknown(kind: str, name: str, known) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f'; did you mean {close[0]!r}?' if close else ''
-    return f'unknown {kind} {name!r}; known: {", ".join(known)}{hint}'
+    names = ', '.join(shortened(each) for each in known[:_MAX_NAMED])
+    return f'unknown {kind} {quoted(name)}; known: {names}{did_you_mean(name, known)}'
