@@ -72,8 +72,14 @@ def start(name: str, user: str, **options) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **options,
+        **{'preexec_fn': _default_signals, **options},
     )
+
+
+def _default_signals() -> None:
+    """Take signals as in a terminal, also where this is a job in the background."""
+    for kind in SIGNALS:
+        signal.signal(getattr(signal, kind), signal.SIG_DFL)
 
 
 def end_after(name: str, user: str, after_s: float, *kinds: str, gap_s: float = 0.02) -> End:

@@ -114,3 +114,21 @@ def test_nodes_without_a_model_do_not_load_torch(name):
     code = f'import sys, timar_ros.nodes.{name}; sys.exit("torch" in sys.modules)'
 
     assert subprocess.run([sys.executable, '-c', code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ('stamp_ns', 'sec', 'nanosec'),
+    [
+        (-1, -1, 999_999_999),
+        ((2**31 - 1) * 10**9 + 5, 2**31 - 1, 5),
+        (2**31 * 10**9, 2**31 - 1, 999_999_999),
+        (2**63 - 1, 2**31 - 1, 999_999_999),
+        (-(2**31) * 10**9, -(2**31), 0),
+        (-(2**31) * 10**9 - 1, -(2**31), 0),
+        (-(2**63), -(2**31), 0),
+    ],
+)
+def test_times_that_no_stamp_can_hold_become_the_nearest_that_one_can(stamp_ns, sec, nanosec):
+    stamp = stamp_from_ns(stamp_ns)
+
+    assert (stamp.sec, stamp.nanosec) == (sec, nanosec)

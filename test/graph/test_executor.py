@@ -4,13 +4,17 @@
 
 import time
 
+from builtin_interfaces.msg import Time
 import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 from std_msgs.msg import Int64
 from std_srvs.srv import Trigger
 
+from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.executor import FaultTolerantExecutor
 
 pytestmark = pytest.mark.graph
@@ -161,3 +165,39 @@ def test_a_wait_that_always_fails_ends_the_process_instead_of_a_busy_loop(robot,
     with pytest.raises(RuntimeError, match='wait set'):
         robot.spin(lambda: False)
     assert robot.executor.n_exceptions[robot.node] == 100
+
+
+def test_a_simulated_clock_that_is_negative_or_beyond_all_stamps_is_survived(domain_id):
+    context = Context()
+    rclpy.init(context=context, domain_id=domain_id)
+    executor = FaultTolerantExecutor(context=context)
+    simulated = Node(
+        'simulated',
+        context=context,
+        parameter_overrides=[Parameter('use_sim_time', value=True)],
+    )
+    clock = Node('clock', context=context)
+    publisher = clock.create_publisher(Clock, '/clock', 10)
+    for node in (simulated, clock):
+        executor.add_node(node)
+
+    def now_ns():
+        return simulated.get_clock().now().nanoseconds
+
+    def tell(sec, nanosec, until):
+        deadline_s = time.monotonic() + 20
+        while not until() and time.monotonic() < deadline_s:
+            publisher.publish(Clock(clock=Time(sec=sec, nanosec=nanosec)))
+            executor.spin_once(timeout_sec=0.02)
+        return until()
+
+    diagnostics = Diagnostics(simulated)
+    try:
+        assert tell(-5, 0, lambda: executor.n_exceptions[simulated] > 0)
+        assert tell(2**31 - 1, 4_000_000_000, lambda: now_ns() == (2**31 + 3) * 10**9)
+        diagnostics.publish({})  # with the last stamp that a message can hold
+        assert tell(7, 0, lambda: now_ns() == 7 * 10**9)
+    finally:
+        for node in (simulated, clock):
+            node.destroy_node()
+        rclpy.try_shutdown(context=context)

@@ -5,7 +5,8 @@
 import signal
 import sys
 
-# Ctrl-C ends a program that is still importing, without a traceback; later it handles signals by
-# itself. Python has '-m' here only while it looks for the module that it is about to run.
-if sys.argv[:1] == ['-m'] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+# Ctrl-C ends a program that is still importing, without a traceback and also as a background job
+# of a script; later it handles signals by itself. Python has '-m' here only while it looks for the
+# module that it is about to run.
+if sys.argv[:1] == ['-m']:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
