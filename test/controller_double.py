@@ -3,10 +3,17 @@
 """
 What a joint_trajectory_controller does with the messages it gets, for tests.
 
-Written after ros2_controllers (branches humble to kilted, and master for Lyrical): its acceptance
-checks, its forgetting of the old trajectory (or its splicing), its quintic, the state that it
-interpolates from. Times are integer nanoseconds; a message is anything with the fields of
-JointTrajectory.
+Written after ros2_controllers (branches humble, jazzy, kilted and version 6.9.0, of Lyrical): its
+acceptance checks, its replacing of the old trajectory, its quintic, and the state from which it
+interpolates to the first point of a new trajectory:
+
+    from_measured=True    (their default) the measured joint: a servo behind the command, with
+                          the velocity that it has and an acceleration of 0
+    from_measured=False   (`interpolate_from_desired_state`, on Humble `open_loop_control`) the
+                          last command, which was sampled one period ahead of its time
+
+A trajectory is played on the controller's own count of periods. Times are integer nanoseconds; a
+message is anything with the fields of JointTrajectory.
 """
 
 import bisect
@@ -24,27 +31,31 @@ def nanoseconds(time) -> int:
 
 class ControllerDouble:
     """
-    A controller of joints that stand at `position`.
+    A controller of joints that stand at `position`, and the servos behind it.
 
     Args:
         joints: names, in the controller's order.
         position: where the joints are when it starts.
         period_ns: of its updates.
-        is_spliced: Lyrical's `allow_trajectory_replacement`; otherwise the old one is forgotten.
-        from_desired: `interpolate_from_desired_state` (Humble: `open_loop_control`).
+        from_measured: where it interpolates from to a first point that lies ahead.
+        lag_ns: time constant of the servos.
+        wraps: for each joint, whether it takes positions modulo a turn (`continuous` in the URDF).
     """
 
-    def __init__(self, joints, position, period_ns, is_spliced=False, from_desired=True):
+    def __init__(self, joints, position, period_ns, from_measured=False, lag_ns=0, wraps=None):
         self.joints = list(joints)
-        self.is_spliced = is_spliced
-        self.from_desired = from_desired
+        self.from_measured = from_measured
         self.period_ns = period_ns
+        self._wraps = np.zeros(len(self.joints), bool) if wraps is None else np.array(wraps)
+        self._lag_ns = lag_ns
         zero = np.zeros(len(self.joints))
-        self._commanded = (0, np.stack([np.asarray(position, float), zero, zero]))
+        self.measured = np.stack([np.asarray(position, float), zero, zero])
+        self._commanded = (0, self.measured.copy())
         self._points = []  # (time ns, [3, J])
         self._times = []
         self._before = None  # (time ns, [3, J]) where the trajectory was taken up
         self._pending = None
+        self._played_ns = 0
 
     def refusal(self, message, now_ns: int) -> str | None:
         """Return why the controller would refuse a message, or None."""
@@ -87,30 +98,36 @@ class ControllerDouble:
             )
             for point in message.points
         ]
-        self._pending = (stamp_ns, points)
+        self._pending = points
 
     def update(self, now_ns: int) -> np.ndarray:
         """Return position, velocity, acceleration, jerk `[4, J]` commanded for the next cycle."""
+        self._played_ns += self.period_ns
         if self._pending is not None:
-            stamp_ns, points = self._pending
-            self._pending = None
-            if self.is_spliced and len(self._points) > 1 and stamp_ns > now_ns:
-                anchor = (stamp_ns, self._sample(stamp_ns)[:3])
-                kept = [point for point in self._points if now_ns < point[0] < stamp_ns]
-                self._before = (now_ns, self._sample(now_ns)[:3])
-                self._points = [*kept, anchor, *points]
-            else:
-                self._points = points
-                time_ns, state = self._commanded
-                if not self.from_desired:  # position is measured, the rest is taken as zero
-                    time_ns, state = now_ns, state * np.array([[1.0], [0.0], [0.0]])
-                self._before = (time_ns or now_ns, state)
+            self._points, self._pending = self._pending, None
             self._times = [time for time, _ in self._points]
-        if not self._points:
-            return np.concatenate([self._commanded[1], np.zeros((1, len(self.joints)))])
-        state = self._sample(now_ns + self.period_ns)
+            self._played_ns = now_ns
+            time_ns, state = (now_ns, self.measured) if self.from_measured else self._commanded
+            self._before = (time_ns or now_ns, self._unwound(state))
+        if self._points:
+            state = self._sample(self._played_ns + self.period_ns)
+        else:
+            state = np.concatenate([self._commanded[1], np.zeros((1, len(self.joints)))])
         self._commanded = (now_ns, state[:3])
+        self._follow(state[0])
         return state
+
+    def _follow(self, commanded: np.ndarray) -> None:
+        """Let the servos follow for one period."""
+        share = 1 - np.exp(-self.period_ns / self._lag_ns) if self._lag_ns else 1.0
+        moved = share * (commanded - self.measured[0])
+        velocity = moved / (self.period_ns / _SECOND_NS)
+        self.measured = np.stack([self.measured[0] + moved, velocity, np.zeros_like(moved)])
+
+    def _unwound(self, state: np.ndarray) -> np.ndarray:
+        """Return a state whose continuous joints are in the turn of the first point."""
+        turns = np.round((state[0] - self._points[0][1][0]) / (2 * np.pi)) * self._wraps
+        return np.concatenate([[state[0] - 2 * np.pi * turns], state[1:]])
 
     def _sample(self, time_ns: int) -> np.ndarray:
         after = bisect.bisect_right(self._times, time_ns)

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Minutes of conversation through a joint_trajectory_controller: accepted, smooth, in limits."""
 
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
+from controller_double import ControllerDouble
+from neck_moves import FOLDER, FRAME, MS, see
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -14,22 +14,8 @@ from timar_ros.retarget.neck import Neck, NeckConfig
 from timar_ros.retarget.orientation import joints_of
 from timar_ros.retarget.robot import load_robot
 
-FOLDER = Path(__file__).parents[2] / 'config' / 'robots'
-MS = 1_000_000
-FRAME_NS = 40 * MS
-START = 10**9 * FRAME_NS // 1000 * 1000
+START = 10**9 * FRAME // 1000 * 1000
 SECOND_NS = 10**9
-
-
-def _controller_double():
-    path = Path(__file__).parents[1] / 'controller_double.py'
-    spec = importlib.util.spec_from_file_location('controller_double', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ControllerDouble
-
-
-ControllerDouble = _controller_double()
 
 
 def _time(nanoseconds):
@@ -66,25 +52,25 @@ def _conversation(seconds, seed=0):
     time_s = np.arange(n) * 0.04
     burst = np.clip(np.sin(2 * np.pi * time_s / 7) - 0.6, 0, None)
     rotvec[:, 1] += 0.4 * burst * np.sin(2 * np.pi * 2.5 * time_s)
-    return START + np.arange(n) * FRAME_NS, Rotation.from_rotvec(rotvec).as_quat()
+    return START + np.arange(n) * FRAME, Rotation.from_rotvec(rotvec).as_quat()
 
 
 class _Session:
-    """A neck and its controller, both living through the same minutes."""
+    """A neck, its controller and the servos behind it, all living through the same minutes."""
 
-    def __init__(self, robot_name, is_spliced=False, from_desired=True, period_ms=10):
+    def __init__(self, robot_name, from_measured=False, lag_ms=60, period_ms=10):
         self.robot = load_robot(robot_name, FOLDER)
         joints = np.zeros(len(self.robot.joints))
         self.neck = Neck(self.robot, NeckConfig())
-        self.neck.see_joints(self.robot.joint_names, joints, START)
-        self.is_spliced = is_spliced
+        see(self.neck, joints, START, self.robot.joint_names)
         self.controller = ControllerDouble(
-            self.robot.joint_names, joints, period_ms * MS, is_spliced, from_desired
+            self.robot.joint_names, joints, period_ms * MS, from_measured, lag_ms * MS
         )
         self.period_ns = period_ms * MS
         self.now = START
         self.rng = np.random.default_rng(1)
         self.times, self.states, self.n_messages = [], [], 0
+        self.held_at = None  # where somebody holds the joints
 
     def run(self, seconds, stamps=None, heads=None, latency_ms=60):
         """Plan at 5 Hz, two seconds ahead; a message takes up to 15 ms."""
@@ -97,7 +83,7 @@ class _Session:
                     self.neck.push_plan(stamps[ahead], heads[ahead], np.zeros(ahead.sum()))
                 moment = self.now + latency_ms * MS
                 if self.neck.update(moment):
-                    trajectory = self.neck.trajectory(moment, self.is_spliced)
+                    trajectory = self.neck.trajectory(moment)
                     message = _message(self.robot, trajectory)
                     arrival = moment + int(self.rng.integers(15)) * MS
                     self.n_messages += 1
@@ -106,13 +92,14 @@ class _Session:
                 self.controller.receive(message, self.now)
                 arrival = None
             state = self.controller.update(self.now)
-            self.neck.see_joints(self.robot.joint_names, state[0], self.now)
+            measured = self.controller.measured[0] if self.held_at is None else self.held_at
+            self.neck.see_joints(self.robot.joint_names, measured, self.now)
             self.states.append(state)
             self.times.append(self.now + self.period_ns)
             self.now += self.period_ns
 
     def played(self):
-        """Return times `[T]` and position to jerk `[T, 4, J]` that the joints were told."""
+        """Return times `[T]` and position to jerk `[T, 4, J]` that were commanded."""
         return np.array(self.times), np.array(self.states)
 
 
@@ -144,20 +131,61 @@ def _lag_ms(session, stamps, heads, joint):
     return int(lags[np.argmax(match)])
 
 
-@pytest.mark.parametrize(('robot', 'from_desired'), [('pan_tilt_roll', False), ('tiago', True)])
-def test_two_minutes_through_a_controller_that_forgets_are_smooth(robot, from_desired):
+@pytest.mark.parametrize(
+    ('robot', 'from_measured', 'lag_ms'),
+    [('pan_tilt_roll', True, 60), ('tiago', False, 60), ('pan_tilt_roll', True, 150)],
+)
+def test_two_minutes_through_a_controller_are_smooth(robot, from_measured, lag_ms):
     stamps, heads = _conversation(125)
-    session = _Session(robot, from_desired=from_desired)
+    session = _Session(robot, from_measured, lag_ms)
     session.run(120, stamps, heads)
-    assert session.n_messages == 600
+    assert session.n_messages >= 595
+    assert session.neck.restarts == 0
     _assert_smooth_and_within_limits(session)
 
 
-def test_a_minute_through_a_controller_that_splices_is_smooth():
-    stamps, heads = _conversation(65, seed=2)
-    session = _Session('pan_tilt_roll', is_spliced=True)
-    session.run(60, stamps, heads)
+@pytest.mark.parametrize('from_measured', [True, False])
+def test_a_controller_at_500_hz_keeps_all_limits(from_measured):
+    stamps, heads = _conversation(25, seed=2)
+    session = _Session('pan_tilt_roll', from_measured, period_ms=2)
+    session.run(20, stamps, heads)
     _assert_smooth_and_within_limits(session)
+
+
+@pytest.mark.parametrize('from_measured', [True, False])
+def test_a_head_that_is_held_and_let_go_is_never_thrown(from_measured):
+    stamps, heads = _conversation(40, seed=5)
+    session = _Session('pan_tilt_roll', from_measured)
+    session.run(6, stamps, heads)
+    session.held_at = np.array([0.8, -0.3, 0.2])
+    session.run(8, stamps, heads)
+    assert session.neck.restarts >= 2
+    session.held_at = None
+    session.run(8, stamps, heads)
+    _assert_smooth_and_within_limits(session)
+
+
+@pytest.mark.parametrize('from_measured', [True, False])
+def test_a_start_far_from_the_last_command_takes_the_time_that_the_limits_need(from_measured):
+    session = _Session('pan_tilt_roll', from_measured)
+    stamps, heads = _conversation(30, seed=6)
+    session.run(4, stamps, heads)
+    session.neck.disable(session.now)
+    session.run(4)
+    moved = session.controller.measured[0] + [1.0, 0.0, 0.0]  # by hand, with the motors off
+    session.controller.measured = np.stack([moved, np.zeros(3), np.zeros(3)])
+    session.held_at = moved
+    session.run(1)
+    session.neck.enable(session.now)
+    session.run(1.2, stamps, heads)
+    if from_measured:
+        session.controller.measured[0] = moved
+    session.held_at = None
+    session.run(6, stamps, heads)
+    if not from_measured:
+        _assert_smooth_and_within_limits(session)
+    _, states = session.played()
+    assert np.abs(states[-400:, 0, 0]).max() < 1.0
 
 
 @pytest.mark.parametrize('joint', [0, 1])
@@ -183,19 +211,15 @@ def test_stops_losses_and_new_starts_are_smooth_on_the_joints():
     np.testing.assert_allclose(states[-1, 1:], np.zeros((3, 3)), atol=1e-9)
 
 
-def test_a_controller_that_forgets_gets_the_unplayed_tail_one_that_splices_only_what_is_new():
+def test_a_controller_gets_the_unplayed_rest_with_each_trajectory():
     stamps, heads = _conversation(10)
-    whole, spliced = _Session('tiago'), _Session('tiago', is_spliced=True)
-    for session in (whole, spliced):
-        session.run(4, stamps, heads)
-    now = whole.now + 60 * MS
-    for session in (whole, spliced):
-        session.neck.push_plan(stamps[-100:], heads[-100:], np.zeros(100))
-        session.neck.update(now)
-    tail = whole.neck.trajectory(now, is_spliced=False)
-    new = spliced.neck.trajectory(now, is_spliced=True)
-    assert tail.stamp_ns + tail.time_from_start_ns[0] <= now < new.stamp_ns
-    assert new.stamp_ns + new.time_from_start_ns[0] >= now + 40 * MS
+    session = _Session('tiago')
+    session.run(4, stamps, heads)
+    now = session.now + 60 * MS
+    session.neck.push_plan(stamps[-100:], heads[-100:], np.zeros(100))
+    session.neck.update(now)
+    trajectory = session.neck.trajectory(now)
+    assert trajectory.stamp_ns + trajectory.time_from_start_ns[0] <= now
 
 
 def test_the_double_forgets_the_old_trajectory():
@@ -204,12 +228,26 @@ def test_the_double_forgets_the_old_trajectory():
     session.run(4, stamps, heads)
     at = session.now + 300 * MS
     before = session.controller._sample(at)[0]
-    trajectory = session.neck.trajectory(session.now, is_spliced=True)  # only the new: a mistake
-    message = _message(session.robot, trajectory)
-    del message.points[:15]
+    message = _message(session.robot, session.neck.trajectory(session.now))
+    del message.points[:15]  # the part that is played now: a mistake
     session.controller.receive(message, session.now)
     session.controller.update(session.now)
     assert np.abs(session.controller._sample(at)[0] - before).max() > 1e-3
+
+
+@pytest.mark.parametrize('from_measured', [True, False])
+def test_the_double_interpolates_from_where_the_controller_does(from_measured):
+    session = _Session('tiago', from_measured, period_ms=2)
+    stamps, heads = _conversation(10)
+    session.run(3, stamps, heads)
+    controller = session.controller
+    commanded, measured = controller._commanded[1], controller.measured
+    assert np.abs(commanded[0] - measured[0]).max() > 1e-3, 'the servo is behind'
+    message = _message(session.robot, session.neck.trajectory(session.now))
+    del message.points[:10]
+    controller.receive(message, session.now)
+    controller.update(session.now)
+    np.testing.assert_array_equal(controller._before[1], measured if from_measured else commanded)
 
 
 @pytest.mark.parametrize(

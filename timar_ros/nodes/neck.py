@@ -3,11 +3,10 @@
 """
 The neck: `agent/motion_plan` and `joint_states` in, limited joint motion out.
 
-Knows topics, rates and the service. What the joints do is decided in `retarget.neck`.
+Responsible for topics, rates and the service. Not for the motion (`retarget.neck`), nor for when
+it is played (`retarget.player`).
 """
 
-import dataclasses
-import os
 import pathlib
 import time
 
@@ -22,7 +21,9 @@ from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
+from timar_ros.bounds import MAX_PLAN_FRAMES
 from timar_ros.msg import HeadMotionPlan
+from timar_ros.nodes.convert import stamp_to_ns
 from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.joints import (
     TFMessage,
@@ -34,117 +35,29 @@ from timar_ros.nodes.joints import (
     trajectory_to_msg,
     transform_to_msg,
 )
-from timar_ros.nodes.params import declare, parameter
+from timar_ros.nodes.matching import MatchedSubscription
+from timar_ros.nodes.neck_params import NeckParams
+from timar_ros.nodes.params import declare
+from timar_ros.nodes.publishers import PublisherWatch
 from timar_ros.nodes.running import construct, run
 from timar_ros.nodes.throttle import ThrottledWarnings
-from timar_ros.retarget.neck import Neck, NeckConfig
-from timar_ros.retarget.robot import OUTPUTS, load_robot, missing_joints_text
+from timar_ros.retarget.joint_trouble import joint_trouble
+from timar_ros.retarget.neck import Neck
+from timar_ros.retarget.player import NeckPlayer
+from timar_ros.retarget.robot import OUTPUTS, load_robot
 
-_FOLLOWING = NeckConfig()
-_STREAMED = ('commands', 'joint_targets')  # outputs that are told the pose of each moment
+_STREAMED = ('commands', 'joint_targets')  # outputs that get the pose of each moment
 _LOOK_S = 0.05  # how often bases and long plans are looked at
 _DIAGNOSE_S = 1.0
 _REST_S = 2.0  # what coming to rest may take at shutdown
-# From this ROS distribution on, joint_trajectory_controller splices a new trajectory into the old.
-_SPLICING_SINCE = 'lyrical'
+# Two clocks read within this time of each other.
+_READING_NS = 200_000
+_MOST_READINGS = 5
+# What the stamp of a message can hold.
+_STAMPS_NS = range(2**31 * 10**9)
+_MOST_REPORTED = 1_000
 _MESSAGES = dict(zip(OUTPUTS, (JointTrajectory, Float64MultiArray, JointState), strict=True))
 _TOPICS = {name: f'neck/{name}' for name in OUTPUTS} | {'trajectory': 'neck/joint_trajectory'}
-
-
-@dataclasses.dataclass(frozen=True)
-class NeckParams:
-    """Parameters of the neck node."""
-
-    robot: str = parameter(
-        'pan_tilt_roll', 'name of a robot in config/robots, or the path of a YAML file'
-    )
-    output: str = parameter(
-        '', "what is sent; empty: as the robot's file says", choices=('', *OUTPUTS, 'none')
-    )
-    topic: str = parameter(
-        '', "where it is sent; empty: as the robot's file says, or neck/<output>"
-    )
-    controller: str = parameter(
-        'auto',
-        'what a new trajectory does to the old: forgets (to Kilted; later, where '
-        'allow_trajectory_replacement is false) or splices (from Lyrical); auto: by ROS_DISTRO',
-        choices=('auto', 'forgets', 'splices'),
-    )
-    feedback: bool = parameter(
-        True, 'move nothing before joint_states told where the joints are; False: there are none'
-    )
-    enable_on_start: bool = parameter(True, 'False: follow plans only after ~/enable')
-    additive: bool = parameter(
-        False, 'motion is an offset on neck/base_orientation, as a gaze tracker sends it'
-    )
-    gain: float = parameter(
-        _FOLLOWING.gain, 'scales the rotation of the head', minimum=0, maximum=5, dynamic=True
-    )
-    rate_hz: float = parameter(
-        100.0, 'of commands and joint_targets', unit='Hz', minimum=1, maximum=1000
-    )
-    head_pose_hz: float = parameter(
-        0.0, 'of head_pose; 0: do not publish it', unit='Hz', minimum=0, maximum=1000
-    )
-    tf: bool = parameter(False, 'publish the head in /tf, too, at head_pose_hz')
-    lead_ms: int = parameter(
-        _FOLLOWING.lead_ms,
-        'motion nearer than this is not changed any more',
-        unit='ms',
-        minimum=0,
-        maximum=1000,
-    )
-    settle_ms: int = parameter(
-        _FOLLOWING.settle_ms,
-        'from where the joints stand to the first point, at rest',
-        unit='ms',
-        minimum=100,
-        maximum=5000,
-    )
-    glide_ms: int = parameter(
-        _FOLLOWING.glide_ms,
-        'over which a motion that begins at rest takes over',
-        unit='ms',
-        minimum=100,
-        maximum=10000,
-    )
-    stop_ms: int = parameter(
-        _FOLLOWING.stop_ms,
-        'time constant of a stop',
-        unit='ms',
-        minimum=20,
-        maximum=2000,
-    )
-    smoothing_hz: float = parameter(
-        _FOLLOWING.smoothing_hz,
-        'motion of this frequency comes out half as large, without delay',
-        unit='Hz',
-        minimum=1,
-        maximum=12,
-    )
-    moved_rad: float = parameter(
-        _FOLLOWING.moved_rad,
-        'a joint further than this from where it was sent is held or moved by another: start '
-        'again from there',
-        unit='rad',
-        minimum=0.01,
-        maximum=10,
-    )
-
-    def __post_init__(self):
-        if self.tf and not self.head_pose_hz:
-            raise ValueError('tf needs head_pose_hz above 0, got 0; set it to 25.0, for example')
-
-    def neck_config(self) -> NeckConfig:
-        """Return how to follow."""
-        names = [field.name for field in dataclasses.fields(NeckConfig)]
-        return NeckConfig(**{name: getattr(self, name) for name in names if hasattr(self, name)})
-
-    def splices(self) -> bool:
-        """Whether the controller keeps its old trajectory up to the stamp of a new one."""
-        if self.controller == 'auto':
-            return os.environ.get('ROS_DISTRO', '') >= _SPLICING_SINCE
-        return self.controller == 'splices'
 
 
 class NeckNode(Node):
@@ -152,29 +65,29 @@ class NeckNode(Node):
 
     def __init__(self, **options):
         super().__init__('neck', **options)
+        if self._parameter_overrides.pop('controller', None) is not None:
+            self.get_logger().warning(
+                'the parameter controller has no effect any more: what is sent suits every '
+                'joint_trajectory_controller; remove it'
+            )
         params = self._params = declare(self, NeckParams, self._on_params, options.get('cli_args'))
         robots = pathlib.Path(get_package_share_directory('timar_ros')) / 'config' / 'robots'
         robot = self._robot = load_robot(params.robot, robots)
         self._neck = Neck(robot, params.neck_config(), params.feedback)
+        self._output = params.output or robot.output
+        is_streamed = self._output in _STREAMED
+        period_ns = round(1e9 / params.rate_hz) if is_streamed else None
+        self._player = NeckPlayer(self._neck, self._read_clocks, period_ns)
         if not params.enable_on_start:
             self._neck.disable()
         self._reported = set()  # names in joint_states, while some that we need are not
-        self._output = params.output or robot.output
-        self._is_spliced = params.splices()
+        self._refusal = ''  # why the joints are not moved
         self._warnings = ThrottledWarnings(self.get_logger())
-        self._counters = {'plans': 0, 'refused_plans': 0, 'trajectories': 0}
+        self._counters = {'plans': 0, 'refused_plans': 0, 'cut_plans': 0, 'trajectories': 0}
         self._solve_ms = 0.0
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._create_outputs()
-        self.create_subscription(HeadMotionPlan, 'agent/motion_plan', self._on_plan, 10)
-        self.create_subscription(
-            JointState, 'joint_states', self._on_joints, qos_profile_sensor_data
-        )
-        if params.additive:
-            self.create_subscription(
-                QuaternionStamped, 'neck/base_orientation', self._on_base, qos_profile_sensor_data
-            )
-        self.create_service(SetBool, '~/enable', self._on_enable)
+        self._create_inputs()
         self._diagnostics = Diagnostics(self)
         # On a steady clock, so that they go on while simulated time stands.
         self.create_timer(_LOOK_S, self._update, clock=self._steady)
@@ -184,8 +97,26 @@ class NeckNode(Node):
             f'{self._output} on {self._topic or "no topic"}'
         )
 
+    def _create_inputs(self) -> None:
+        self._plans = MatchedSubscription(self, HeadMotionPlan, 'agent/motion_plan', self._on_plan)
+        self._planners = PublisherWatch(
+            self, 'agent/motion_plan', 'the head follows their plans in turn'
+        )
+        self.create_subscription(
+            JointState, 'joint_states', self._on_joints, qos_profile_sensor_data
+        )
+        # Several nodes may report other joints each; they matter where they contradict.
+        self._reporters = PublisherWatch(self, 'joint_states', '')
+        if self._params.additive:
+            self.create_subscription(
+                QuaternionStamped, 'neck/base_orientation', self._on_base, qos_profile_sensor_data
+            )
+        self.create_service(SetBool, '~/enable', self._on_enable)
+
     def _create_outputs(self) -> None:
         params, robot = self._params, self._robot
+        # A system clock that is set would stop or hurry timers; a simulated one is the time.
+        clock = None if self.get_parameter('use_sim_time').value else self._steady
         self._topic, self._out_pub = '', None
         if self._output != 'none':
             is_robots_own = self._output == robot.output
@@ -193,11 +124,11 @@ class NeckNode(Node):
             self._topic = params.topic or default
             self._out_pub = self.create_publisher(_MESSAGES[self._output], self._topic, 10)
         if self._output in _STREAMED:
-            self.create_timer(1 / params.rate_hz, self._send_targets)
+            self.create_timer(1 / params.rate_hz, self._send_target, clock=clock)
         self._tf_pub = None
         if params.head_pose_hz:
             self._pose_pub = self.create_publisher(PoseStamped, 'head_pose', 10)
-            self.create_timer(1 / params.head_pose_hz, self._send_pose)
+            self.create_timer(1 / params.head_pose_hz, self._send_pose, clock=clock)
         if params.tf and TFMessage is None:
             self.get_logger().warning(
                 'no /tf: tf2_msgs does not import here; install ros-$ROS_DISTRO-tf2-msgs, or '
@@ -209,12 +140,17 @@ class NeckNode(Node):
     @property
     def counters(self) -> dict:
         """What happened so far, by name."""
-        missed, restarts = self._neck.failures, self._neck.restarts
-        return {**self._counters, 'missed_solutions': missed, 'restarts': restarts}
+        return {
+            **self._counters,
+            'missed_solutions': self._neck.failures,
+            'late_trajectories': self._player.n_late,
+            'pauses': self._player.n_pauses,
+            'restarts': self._neck.restarts,
+        }
 
     def come_to_rest(self) -> None:
         """Stop softly, and go on sending until the head rests; for shutdown."""
-        self._neck.disable()
+        self._player.disable()
         self._update()
         if not self._is_turning():
             return
@@ -223,11 +159,12 @@ class NeckNode(Node):
             rclpy.spin_once(self, executor=self.executor, timeout_sec=_LOOK_S)
         # What the timer sent last may still have turned.
         if self._output in _STREAMED:
-            self._send_target(self._now_ns())
+            self._send_target()
 
     def _is_turning(self) -> bool:
-        motion = self._neck.sample(self._now_ns())
-        return motion is not None and bool(abs(motion[1]).max() > 1e-2)
+        motion = self._neck.sample(self._player.now_ns())
+        is_fast = motion is not None and bool(abs(motion[1]).max() > 1e-2)
+        return is_fast or self._neck.is_stopping
 
     def _on_params(self, params: NeckParams) -> None:
         self._params = params
@@ -235,17 +172,23 @@ class NeckNode(Node):
 
     def _on_plan(self, msg: HeadMotionPlan) -> None:
         self._counters['plans'] += 1
+        if len(msg.frames) > MAX_PLAN_FRAMES:
+            self._counters['cut_plans'] += 1
+            self._warnings.warn(
+                f'plan {msg.plan} has {len(msg.frames)} frames; those after the first '
+                f'{MAX_PLAN_FRAMES} are ignored; send shorter plans more often'
+            )
         try:
-            self._neck.push_plan(*head_frames_from_msg(msg))
+            self._player.push_plan(*head_frames_from_msg(msg))
         except ValueError as error:
             self._counters['refused_plans'] += 1
             self._warnings.warn(f'refused plan {msg.plan}: {error}')
         self._update()
 
     def _on_joints(self, msg: JointState) -> None:
-        if self._neck.missing_joints:
+        if self._neck.missing_joints and len(self._reported) < _MOST_REPORTED:
             self._reported.update(msg.name)
-        self._neck.see_joints(msg.name, msg.position, self._now_ns())
+        self._player.see_joints(msg.name, msg.position, stamp_to_ns(msg.header.stamp))
 
     def _on_base(self, msg: QuaternionStamped) -> None:
         try:
@@ -255,77 +198,101 @@ class NeckNode(Node):
 
     def _on_enable(self, request, response):
         if request.data:
-            self._neck.enable(self._now_ns())
+            self._player.enable()
         else:
-            self._neck.disable()
+            self._player.disable()
         self._update()
         response.success = True
         response.message = 'following plans' if request.data else 'coming to rest'
         return response
 
     def _update(self) -> None:
-        now_ns = self._now_ns()
+        is_trajectory = self._output == 'trajectory'
         started_s, restarts = time.perf_counter(), self._neck.restarts
         try:
-            has_changed = self._neck.update(now_ns)
+            has_changed = self._player.update(
+                self._build if is_trajectory else None, self._publish_trajectory
+            )
         except ValueError as error:
-            self._warnings.warn(str(error))
+            self._refusal = str(error)
+            self._warnings.warn(self._refusal)
             return
+        self._refusal = ''
         if self._neck.restarts > restarts:
             self._warnings.warn(
                 f'the joints are more than {self._params.moved_rad} rad from where they were '
-                'sent, so the neck starts again from there; if nobody holds or moves the head, '
-                "lower the limits in the robot's file, or raise moved_rad"
+                'sent, so the motion is led to where they are; if nobody holds or moves the '
+                "head, lower the limits in the robot's file, or raise moved_rad"
             )
-        if not has_changed:
-            return
-        self._solve_ms = (time.perf_counter() - started_s) * 1e3
-        if self._output == 'trajectory':
-            trajectory = self._neck.trajectory(now_ns, self._is_spliced)
-            self._out_pub.publish(trajectory_to_msg(self._robot.joint_names, trajectory))
-            self._counters['trajectories'] += 1
+        if has_changed:
+            self._solve_ms = (time.perf_counter() - started_s) * 1e3
 
-    def _send_targets(self) -> None:
-        now_ns = self._now_ns()
-        # A neck that is disabled and at rest is left to others.
-        if self._neck.is_enabled or self._neck.is_moving(now_ns):
-            self._send_target(now_ns)
+    def _build(self, trajectory) -> JointTrajectory | None:
+        if trajectory.stamp_ns not in _STAMPS_NS:
+            return None
+        return trajectory_to_msg(self._robot.joint_names, trajectory)
 
-    def _send_target(self, now_ns: int) -> None:
-        motion = self._neck.sample(now_ns)
-        if motion is None:
+    def _publish_trajectory(self, msg: JointTrajectory | None) -> None:
+        if msg is None:
+            self._warnings.warn(
+                'no trajectory is sent while the clock is before 1970 or after 2038, which no '
+                'stamp can hold; set the clock'
+            )
             return
-        position, velocity = motion[0][0], motion[1][0]
+        self._out_pub.publish(msg)
+        self._counters['trajectories'] += 1
+
+    def _send_target(self) -> None:
+        target = self._player.target()
+        if target is None:
+            return
         if self._output == 'commands':
-            self._out_pub.publish(commands_to_msg(position))
+            self._out_pub.publish(commands_to_msg(target.position))
         else:
+            stamp_ns = target.stamp_ns if target.stamp_ns in _STAMPS_NS else 0
             names = self._robot.joint_names
-            self._out_pub.publish(targets_to_msg(names, now_ns, position, velocity))
+            msg = targets_to_msg(names, stamp_ns, target.position, target.velocity)
+            self._out_pub.publish(msg)
+        self._player.sent()
 
     def _send_pose(self) -> None:
-        now_ns = self._now_ns()
-        orientation = self._neck.orientation(now_ns)
-        if orientation is None:
+        now_ns = self._player.now_ns()
+        orientation, stamp_ns = self._neck.orientation(now_ns), self._player.stamp_ns(now_ns)
+        if orientation is None or stamp_ns not in _STAMPS_NS:
             return
         robot = self._robot
-        self._pose_pub.publish(pose_to_msg(robot.base_frame, now_ns, orientation))
+        self._pose_pub.publish(pose_to_msg(robot.base_frame, stamp_ns, orientation))
         if self._tf_pub is not None:
             self._tf_pub.publish(
-                transform_to_msg(robot.base_frame, robot.head_frame, now_ns, orientation)
+                transform_to_msg(robot.base_frame, robot.head_frame, stamp_ns, orientation)
             )
 
     def _on_diagnose(self) -> None:
-        missing = self._neck.missing_joints
-        trouble, note = '', '' if self._neck.is_enabled else 'disabled'
-        if missing and self._counters['plans']:
-            trouble = missing_joints_text(self._robot, missing, self._reported)
-            self._warnings.warn(trouble)
+        self._plans.match()
+        self._planners.look()
+        joints = self._refusal
+        if self._params.feedback and self._counters['plans'] and not joints:
+            joints = joint_trouble(
+                self._neck, self._player.now_ns(), self._reported, self._reporters.names
+            )
+            if joints:
+                self._warnings.warn(joints)
+        trouble = '; '.join(text for text in (joints, self._planners.problem) if text)
         shown = {'robot': self._robot.name, 'is_enabled': self._neck.is_enabled}
         shown |= {'solve_ms': round(self._solve_ms, 2), **self.counters}
+        note = '' if self._neck.is_enabled else 'disabled'
         self._diagnostics.publish(shown, trouble, note=note)
 
-    def _now_ns(self) -> int:
-        return self.get_clock().now().nanoseconds
+    def _read_clocks(self) -> tuple[int, int, bool]:
+        """Return ROS time, steady time, both ns and of one moment, and whether one simulates."""
+        clock = self.get_clock()
+        for _ in range(_MOST_READINGS):
+            before_ns = time.monotonic_ns()
+            ros_ns = clock.now().nanoseconds
+            steady_ns = time.monotonic_ns()
+            if steady_ns - before_ns < _READING_NS:
+                break
+        return ros_ns, steady_ns, clock.ros_time_is_active
 
 
 def main(args=None):

@@ -1,10 +1,11 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-What the plans in force want of the head: stamped orientations and jaw angles.
+The frames of the plans in force: stamped orientations and jaw angles.
 
-A newer plan replaces everything from its own first stamp on. Refuses NaN and frames out of
-order; knows no robot and no clock.
+A newer plan replaces everything from its own first stamp on.
+
+Responsible for refusing NaN and frames out of order. Not for robots or clocks.
 """
 
 import dataclasses
@@ -67,6 +68,11 @@ class HeadFrames:
     def since(self, time_ns: int) -> 'HeadFrames':
         """Return the frames from `time_ns` on."""
         return self._where(self.stamp_ns >= time_ns)
+
+    def until(self, time_ns: int) -> 'HeadFrames':
+        """Return the frames up to `time_ns`, and the first one after it."""
+        n = int(np.searchsorted(self.stamp_ns, time_ns)) + 1
+        return self._where(np.arange(len(self)) < n)
 
     def _where(self, keep: np.ndarray) -> 'HeadFrames':
         return HeadFrames(self.stamp_ns[keep], self.neck[keep], self.jaw_open_rad[keep])

@@ -4,8 +4,9 @@
 The closest motion of one joint inside its limits: a quadratic program over the motion ahead.
 
 The unknowns are the control points of a cubic B-spline (spline.py), so the limits hold at every
-instant, not only at knots. Time is in knot periods here; bounds are scaled into it. Knows
-numbers only.
+instant, not only at knots. Time is in knot periods here; bounds are scaled into it.
+
+Responsible for one motion inside one joint's limits. Not for what is wanted or when.
 
     c[0] c[1] c[2] | c[3] ........ c[N] | = c[N] = c[N]
     fixed: position,  the unknowns        at rest at the end: velocity and
@@ -24,6 +25,7 @@ from timar_ros.retarget.robot import Joint
 _MARGIN = 1e-4
 _TOLERANCE = 1e-8
 _ROUNDING = 1e-12
+_LARGEST_RANGE_RAD = 100.0
 
 
 class Limiter:
@@ -107,7 +109,8 @@ class Limiter:
         upper = (np.maximum(inner, row_before) - offset)[self._used]
         lower = (np.minimum(-inner, row_before) - offset)[self._used]
         before = previous[3 : self.n_knots + 1]
-        inset = _MARGIN * (joint.upper_rad - joint.lower_rad)
+        # A joint without stops has an infinite range.
+        inset = _MARGIN * min(joint.upper_rad - joint.lower_rad, _LARGEST_RANGE_RAD)
         highest = np.maximum(joint.upper_rad - inset, before)
         lowest = np.minimum(joint.lower_rad + inset, before)
         linear = self._from_fixed @ fixed + self._from_target @ target

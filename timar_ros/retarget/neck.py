@@ -3,62 +3,45 @@
 """
 A head's motion on a robot's neck: limited, smooth, always on the way to rest.
 
-Knows what the plans want, what the joints do, and which motion is in force. Has no clock and no
-ROS: whoever holds it says what time it is.
+Once begun, the motion is one spline that is never broken: whatever happens, only its future is
+changed, by a program that keeps all limits (limit.py). So what is sent is inside position,
+velocity, acceleration and jerk on every path:
+
+    start      at rest where three samples agree that the joints are. How long a controller
+               gets from wherever it is to there follows from the distance.
+    plans      the closest motion inside the limits.
+    elsewhere  three samples agree that a joint is not where it was sent (it is held, or moved by
+               another): the motion leads from where it is to there, then back to the plans.
+    stop       the velocity decays.
+    late       a stream of targets that paused (a busy or stopped process) continues as if it had
+               begun to stop when it paused.
+
+Responsible for the motion in force and what replaces it. Not for clocks (motion_clock.py: times
+here never decrease), nor for sending it (player.py).
 """
 
 import dataclasses
 
 import numpy as np
 
-from timar_ros.retarget.frames import NEUTRAL, HeadFrames, unit_quaternion
+from timar_ros.retarget.feedback import Feedback
+from timar_ros.retarget.head_target import Approach, HeadTarget
+from timar_ros.retarget.in_force import InForce
+from timar_ros.retarget.joint_check import HISTORY_NS, LAG_NS, JointCheck
 from timar_ros.retarget.limit import Limiter
-from timar_ros.retarget.orientation import joints_of, orientation_of, scaled, turned
+from timar_ros.retarget.neck_config import NeckConfig
+from timar_ros.retarget.orientation import orientation_of
 from timar_ros.retarget.robot import Robot
 from timar_ros.retarget.spline import Spline
-from timar_ros.retarget.trajectory import Trajectory, trajectory_of
+from timar_ros.retarget.trajectory import Trajectory, rest_to_rest_ns, trajectory_of
 
 _MS = 1_000_000
 # Frames older than this are forgotten: the motion ahead begins after now.
-_FORGET_NS = 1_000_000_000
-# A clock that steps back further than this was reset; less is jitter between machines.
-_JUMP_NS = 1_000_000_000
-# A joint measured this far outside its limits means a wrong sign or offset, not play.
-_MAX_OUTSIDE_RAD = 0.2
-# A joint measured longer ago may be anywhere now.
-_FRESH_NS = 1_000_000_000
-# A joint may be where it was sent at any time since then: servos lag.
-_LAG_NS = 400_000_000
-
-
-@dataclasses.dataclass(frozen=True)
-class NeckConfig:
-    """
-    How a neck follows. Times in ms.
-
-    Attributes:
-        knot_ms: between two points of a trajectory; 40 is a frame of 25 fps.
-        horizon_knots: points ahead that are found at once.
-        lead_ms: what a solution takes to reach the joints; motion nearer than that is held fixed.
-        settle_ms: from the measured position to the first point, at rest, when the neck takes
-            over.
-        glide_ms: over which a motion that begins at rest takes over from it.
-        stop_ms: time constant of the velocity after a stop.
-        smoothing_hz: motion of this frequency comes out half as large (without delay).
-        gain: scales the head's rotation; 1 is as planned.
-        moved_rad: a joint further from where it was sent is held, or moved by another: the neck
-            starts again from where it stands.
-    """
-
-    knot_ms: int = 40
-    horizon_knots: int = 50
-    lead_ms: int = 40
-    settle_ms: int = 500
-    glide_ms: int = 800
-    stop_ms: int = 150
-    smoothing_hz: float = 8.0
-    gain: float = 1.0
-    moved_rad: float = 0.15
+_FORGET_NS = 1_000 * _MS
+# Where a controller stands is unknown before the first trajectory: about where the joints are.
+_UNKNOWN_RAD = 0.35
+# Controllers begin such a way one of their periods late and then hurry: a margin for that.
+_FROM_LAST = 1.3
 
 
 class Neck:
@@ -66,7 +49,8 @@ class Neck:
     The motion of one robot's neck, from plans and measured joints to limited trajectories.
 
     Call `see_joints`, `push_plan`, `push_base` as they come, then `update(now)`; when it returns
-    True the motion in force has changed: send `trajectory(now)`, or go on sampling `sample(now)`.
+    True the motion in force has changed: send `trajectory(now)`, or continue sampling
+    `sample(now)`.
 
     Args:
         robot: its joints.
@@ -75,35 +59,26 @@ class Neck:
             none) starts from the joints' offsets.
 
     Attributes:
-        failures: solutions that were not found; the motion in force went on.
-        restarts: how often joints stood elsewhere than they were sent.
+        feedback: the measured joints.
+        failures: solutions that were not found; the motion in force continued.
     """
 
     def __init__(self, robot: Robot, config: NeckConfig, needs_feedback: bool = True):
         self.robot = robot
         self.config = config
+        self.feedback = Feedback(robot)
         self.failures = 0
-        self.restarts = 0
         self._needs_feedback = needs_feedback
         self._knot_ns = config.knot_ms * _MS
-        knot_s = config.knot_ms / 1000
-        self._limiter = Limiter(config.horizon_knots, knot_s, config.smoothing_hz)
-        self._lower = np.array([joint.lower_rad for joint in robot.joints])
-        self._upper = np.array([joint.upper_rad for joint in robot.joints])
+        self._limiter = Limiter(config.horizon_knots, config.knot_ms / 1000, config.smoothing_hz)
+        self._target = HeadTarget(robot)
+        self._check = JointCheck(robot, self.feedback)
+        self._offset = np.array([joint.offset_rad for joint in robot.joints])
+        self._velocity = np.array([joint.velocity_rad_s for joint in robot.joints])
         self._is_enabled = True
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget plans, measured joints and the motion in force; for a clock that jumped back."""
-        self._measured = {}  # name -> (position, time)
-        self._frames = HeadFrames.none()
-        self._base = None  # orientation that the motion is an offset on
-        self._is_new = False  # something came since the last solution
-        self._is_stopping = False
-        self._spline = None  # the motion in force
-        self._changed_from = 0  # knot up to which the last solution kept the motion before it
-        self._glide_from = None  # (time, joints): where the motion began at rest
-        self._updated_ns = 0
+        self._now_ns = 0
+        self._disabled_ns = 0
+        self._in_force = self._before = InForce()
 
     @property
     def is_enabled(self) -> bool:
@@ -111,17 +86,33 @@ class Neck:
         return self._is_enabled
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is a motion."""
+        return self._in_force.spline is not None
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop waits for the first point to be reached."""
+        return self._in_force.is_stopping and self.has_begun
+
+    @property
+    def restarts(self) -> int:
+        """How often joints stood elsewhere than they were sent."""
+        return self._in_force.restarts
+
+    @property
     def missing_joints(self) -> list[str]:
         """Joints that were never measured, when they must be before anything moves."""
-        if not self._needs_feedback:
-            return []
-        return [name for name in self.robot.joint_names if name not in self._measured]
+        return self.feedback.missing if self._needs_feedback else []
 
-    def see_joints(self, names, positions, now_ns: int) -> None:
-        """Take measured joint positions, rad; joints that are not ours and NaN are passed over."""
-        for name, position in zip(names, positions, strict=False):
-            if name in self.robot.joint_names and np.isfinite(position):
-                self._measured[name] = (float(position), now_ns)
+    @property
+    def changed_from_ns(self) -> int:
+        """Time up to which the last update kept the motion before it."""
+        return self._in_force.changed_from * self._knot_ns
+
+    def see_joints(self, names, positions, time_ns: int) -> None:
+        """Take joint positions, rad, measured at a time; other joints and NaN are ignored."""
+        self.feedback.add(names, positions, time_ns)
 
     def push_plan(self, stamp_ns, neck, jaw_open_rad) -> None:
         """
@@ -133,12 +124,11 @@ class Neck:
             jaw_open_rad: `[n]`, at least 0.
 
         Raises:
-            ValueError: something is not finite, has a wrong shape or is out of order; the motion
-                in force goes on.
+            ValueError: something is not finite, has a wrong shape or is out of order, or the plan
+                is over; the motion in force continues.
         """
-        newer = HeadFrames.checked(stamp_ns, neck, jaw_open_rad)
-        self._frames = self._frames.replaced_by(newer)
-        self._is_new = True
+        self._target.push_plan(stamp_ns, neck, jaw_open_rad, self._now_ns)
+        self._replace(is_new=True)
 
     def push_base(self, quaternion) -> None:
         """
@@ -147,33 +137,46 @@ class Neck:
         Raises:
             ValueError: it is not a finite quaternion.
         """
-        self._base = unit_quaternion(np.asarray(quaternion, np.float64), 'base orientation')
-        self._is_new = True
+        self._target.push_base(quaternion)
+        self._replace(is_new=True)
 
     def enable(self, now_ns: int) -> None:
         """Follow plans from now on, gently."""
         if self._is_enabled:
             return
         self._is_enabled = True
-        self._is_stopping = False
-        self._is_new = True
+        self._replace(is_stopping=False, is_new=True, is_lost=False)
+        spline = self._in_force.spline
         if self.is_moving(now_ns):
-            self._glide_from = (now_ns, self._spline.sample(self._spline.end_ns)[0][0])
-        else:
-            self._spline = None  # another may have moved the head meanwhile
+            end = spline.sample(spline.end_ns)[0][0]
+            self._replace(approach=Approach.from_rest(now_ns, end))
+        elif spline is not None:  # another may have moved the head meanwhile
+            left_ns = min(max(spline.end_ns, self._disabled_ns), now_ns)
+            self._replace(spline=None, left_at=(left_ns, spline.sample(left_ns)[0][0]))
 
-    def disable(self) -> None:
-        """Come to rest softly where the head is, and follow nothing until enabled."""
-        self._is_stopping = self._is_stopping or self._is_enabled
+    def disable(self, now_ns: int | None = None) -> None:
+        """
+        Come to rest softly where the head is, and follow nothing until enabled.
+
+        Args:
+            now_ns: the time; None: that of the last update.
+        """
+        if self._is_enabled:
+            self._disabled_ns = self._now_ns if now_ns is None else now_ns
+            self._replace(is_stopping=True)
         self._is_enabled = False
 
     def is_moving(self, now_ns: int) -> bool:
         """Whether the motion in force has not come to its end yet."""
-        return self._spline is not None and now_ns < self._spline.end_ns
+        return self._in_force.is_moving(now_ns)
 
-    def update(self, now_ns: int) -> bool:
+    def update(self, now_ns: int, lead_ns: int | None = None) -> bool:
         """
-        Find the motion ahead anew, if there is a reason to.
+        Solve for the motion ahead, if there is a reason to.
+
+        Args:
+            now_ns: the time, not before that of the update before.
+            lead_ns: motion nearer than this is held fixed; None: as configured.
 
         Returns:
             Whether the motion in force changed.
@@ -182,128 +185,48 @@ class Neck:
             ValueError: a measured joint stands so far outside its limits that the robot's file
                 must be wrong; nothing moves.
         """
-        if now_ns < self._updated_ns - _JUMP_NS:
-            self.reset()
-        self._updated_ns = now_ns
-        if self._is_stopping:
-            self._is_stopping = False
-            return self.is_moving(now_ns) and self._solve(now_ns, self._stop_target)
+        self._before = self._in_force
+        self._now_ns = now_ns = max(now_ns, self._now_ns)
+        lead_ns = self.config.lead_ms * _MS if lead_ns is None else lead_ns
+        spline = self._in_force.spline
+        if spline is not None and now_ns < spline.start_ns:
+            return False  # a controller is on its way to the first point; it must not be replaced
+        if self._in_force.is_stopping:
+            self._replace(is_stopping=False)
+            return self.is_moving(now_ns) and self._solve(now_ns + lead_ns, self._stop_target)
         if not self._is_enabled:
             return False
-        if self._spline is not None and self._is_elsewhere(now_ns):
-            self.restarts += 1
-            self._spline = None
+        if spline is not None and self._needs_feedback:
+            elsewhere = self._follow_joints(now_ns)
+            if self._in_force.is_lost:
+                return elsewhere and self._solve(now_ns + lead_ns, self._stop_target)
         if not self._wants_solution(now_ns):
             return False
-        if self._spline is None:
-            if not self._knows_joints(now_ns):
+        if self._in_force.spline is None:
+            if not self._begin(now_ns):
                 return False
-            self._begin(now_ns)
-        elif not self.is_moving(now_ns):
-            self._glide_from = (now_ns, self._spline.sample(now_ns)[0][0])
-        self._is_new = False
-        return self._solve(now_ns, self._plan_target)
+        elif not self.is_moving(now_ns) and not self._in_force.is_approaching(now_ns):
+            position = self._in_force.spline.sample(now_ns)[0][0]
+            self._replace(approach=Approach.from_rest(now_ns, position))
+        self._replace(is_new=False)
+        return self._solve(now_ns + lead_ns, self._plan_target)
 
-    def _wants_solution(self, now_ns: int) -> bool:
-        if self._spline is None:  # a plan that is over is no reason to begin
-            is_ahead = len(self._frames) and self._frames.stamp_ns[-1] >= now_ns
-            return bool(is_ahead) or self._base is not None
-        if self._is_new or not len(self._frames):
-            return self._is_new
-        # A plan longer than the horizon: look again well before the motion in force slows down.
-        is_longer = self._frames.stamp_ns[-1] > self._spline.end_ns
-        return is_longer and self._spline.end_ns - now_ns < self._horizon_ns // 2
+    def undo(self) -> None:
+        """Return to the motion before the last update: the change came too late to be sent."""
+        self._in_force = dataclasses.replace(self._before, is_new=True)
 
-    @property
-    def _horizon_ns(self) -> int:
-        return self.config.horizon_knots * self._knot_ns
+    def play_late(self, played_ns: int, now_ns: int) -> None:
+        """
+        Continue a stream that paused: what was not played is a stop since the pause began.
 
-    def _position_measured(self) -> np.ndarray:
-        if not self._needs_feedback:
-            return np.array([joint.offset_rad for joint in self.robot.joints])
-        return np.array([self._measured[name][0] for name in self.robot.joint_names])
-
-    def _knows_joints(self, now_ns: int) -> bool:
-        if self.missing_joints or not self._needs_feedback:
-            return not self._needs_feedback
-        return now_ns - min(seen_ns for _, seen_ns in self._measured.values()) < _FRESH_NS
-
-    def _is_elsewhere(self, now_ns: int) -> bool:
-        has_settled = now_ns >= self._spline.start_ns + self.config.settle_ms * _MS
-        if not (self._needs_feedback and has_settled and self._knows_joints(now_ns)):
-            return False
-        sent = self._spline.sample(now_ns - np.arange(0, _LAG_NS + 1, self._knot_ns))[0]
-        measured, slack = self._position_measured(), self.config.moved_rad
-        is_near = (measured >= sent.min(axis=0) - slack) & (measured <= sent.max(axis=0) + slack)
-        return not is_near.all()
-
-    def _begin(self, now_ns: int) -> None:
-        position = self._position_measured()
-        outside = np.maximum(position - self._upper, self._lower - position)
-        worst = int(np.argmax(outside))
-        if outside[worst] > _MAX_OUTSIDE_RAD:
-            joint = self.robot.joints[worst]
-            raise ValueError(
-                f'{joint.name} is measured at {position[worst]:.3f} rad, its limits are '
-                f'[{joint.lower_rad}, {joint.upper_rad}]; correct position_rad in the file of '
-                f'robot {self.robot.name}, or bring the joint into its range by hand'
-            )
-        first = self._knot_after(now_ns + self.config.settle_ms * _MS)
-        self._spline = Spline.rest(position, first, self._knot_ns)
-        self._glide_from = (self._spline.start_ns, position)
-
-    def _knot_after(self, time_ns: int) -> int:
-        return -(-time_ns // self._knot_ns)
-
-    def _solve(self, now_ns: int, wanted) -> bool:
-        knot = max(self._knot_after(now_ns + self.config.lead_ms * _MS), self._spline.first)
-        previous = self._spline.window(knot, self.config.horizon_knots + 3)
-        target = wanted(knot, previous)
-        control = previous.copy()
-        for i, joint in enumerate(self.robot.joints):
-            solved = self._limiter.solve(joint, previous[:, i], target[:, i])
-            if solved is None:  # the motion in force goes on, to its rest
-                self.failures += 1
-            else:
-                control[:, i] = solved
-        # What was played lately stays, to compare the joints with.
-        keep_from = max(self._spline.first, (now_ns - _LAG_NS) // self._knot_ns - 1)
-        keep_from = min(keep_from, knot)
-        self._spline = self._spline.joined(keep_from, knot, control)
-        self._changed_from = knot
-        self._frames = self._frames.since(now_ns - _FORGET_NS)
-        return True
-
-    def _stop_target(self, knot: int, previous: np.ndarray) -> np.ndarray:
-        """Return positions `[N, J]` of a velocity that decays from knot `knot` on."""
-        position, velocity, _ = self._spline.knots(knot, knot)
-        decay_s = self.config.stop_ms / 1000
-        ahead_s = np.arange(1, self.config.horizon_knots + 1)[:, None] * self.config.knot_ms / 1000
-        target = position + velocity * decay_s * (1 - np.exp(-ahead_s / decay_s))
-        return np.clip(target, self._lower, self._upper)
-
-    def _plan_target(self, knot: int, previous: np.ndarray) -> np.ndarray:
-        """Return the positions `[N, J]` that plans and base want at the knots after `knot`."""
-        time_ns = (knot + np.arange(1, self.config.horizon_knots + 1)) * self._knot_ns
-        frames = self._frames
-        if not len(frames):  # a base alone: look along it
-            frames = HeadFrames(time_ns[:1], NEUTRAL[None], np.zeros(1))
-        neck = scaled(frames.neck, self.config.gain)
-        if self._base is not None:
-            neck = turned(self._base, neck)
-        joints = joints_of(self.robot, neck, frames.jaw_open_rad)
-        origin = int(frames.stamp_ns[0])
-        at_s, stamp_s = (time_ns - origin) / 1e9, (frames.stamp_ns - origin) / 1e9
-        target = np.stack([np.interp(at_s, stamp_s, column) for column in joints.T], axis=1)
-        target = np.clip(target, self._lower, self._upper)
-        # Before the plan's first frame there is no wish: what is in force goes on.
-        in_force = (previous[1:-2] + 4 * previous[2:-1] + previous[3:]) / 6
-        target = np.where((time_ns < origin)[:, None], in_force, target)
-        if self._glide_from is not None:
-            since_ns, position = self._glide_from
-            x = np.clip((time_ns - since_ns) / (self.config.glide_ms * _MS), 0.0, 1.0)[:, None]
-            target = position + x**3 * (10 - 15 * x + 6 * x**2) * (target - position)
-        return target
+        Args:
+            played_ns: time of the last target sent.
+            now_ns: the time.
+        """
+        if now_ns <= played_ns or self._in_force.rests_between(played_ns, now_ns):
+            return
+        self._solve(played_ns, self._stop_target)
+        self._replace(is_new=self._in_force.is_new or self._is_enabled)
 
     def sample(self, time_ns) -> tuple[np.ndarray, ...] | None:
         """
@@ -315,39 +238,155 @@ class Neck:
         Returns:
             Position, velocity, acceleration and jerk, each `[T, J]`, in rad and s.
         """
-        return None if self._spline is None else self._spline.sample(time_ns)
+        return None if self._in_force.spline is None else self._in_force.spline.sample(time_ns)
 
     def orientation(self, now_ns: int) -> np.ndarray | None:
         """Return the head `[4]` (x, y, z, w): as commanded, else as measured, else None."""
-        if self._spline is not None and (self._is_enabled or self.is_moving(now_ns)):
-            return orientation_of(self.robot, self._spline.sample(now_ns)[0])[0]
-        if self.missing_joints:
-            return None
-        return orientation_of(self.robot, self._position_measured()[None])[0]
+        if self._in_force.spline is not None and (self._is_enabled or self.is_moving(now_ns)):
+            return orientation_of(self.robot, self._in_force.spline.sample(now_ns)[0])[0]
+        position = self.feedback.latest() if self._needs_feedback else self._offset
+        return None if position is None else orientation_of(self.robot, position[None])[0]
 
-    def trajectory(self, now_ns: int, is_spliced: bool = False) -> Trajectory:
+    def trajectory(self, now_ns: int) -> Trajectory:
         """
         Return the motion in force as points for a joint_trajectory_controller.
 
-        Args:
-            now_ns: the time.
-            is_spliced: the controller keeps its old trajectory up to the stamp of the new one
-                (Lyrical and later): only what changed is sent, and the stamp lies ahead. Otherwise
-                (Humble to Kilted) it forgets the old one at once: the unplayed rest is sent with
-                it, beginning before now, so that the controller finds itself between two of our
-                points whenever the message arrives, whatever it interpolates from.
+        The controller replaces its old trajectory, the unplayed rest included. So that rest is
+        sent with it, beginning before now: then the controller finds itself between two points
+        of ours whenever the message arrives, whatever it interpolates from.
 
         Raises:
             RuntimeError: there is no motion yet.
         """
-        if self._spline is None:
+        spline = self._in_force.spline
+        if spline is None:
             raise RuntimeError('no motion yet; call update() first, and send when it returns True')
-        spline = self._spline
-        begins_ns = max(
-            spline.start_ns - self.config.settle_ms * _MS, now_ns + self.config.lead_ms * _MS
-        )
-        if begins_ns < spline.start_ns:
-            return trajectory_of(spline, spline.first, begins_ns)
-        first = self._changed_from + 1 if is_spliced else now_ns // self._knot_ns - 1
-        first = max(first, spline.first)
+        if now_ns < spline.start_ns:
+            return trajectory_of(spline, spline.first, now_ns)
+        first = max(now_ns // self._knot_ns - 1, spline.first)
         return trajectory_of(spline, first, (first - 1) * self._knot_ns)
+
+    def _replace(self, **changes) -> None:
+        self._in_force = dataclasses.replace(self._in_force, **changes)
+
+    def _wants_solution(self, now_ns: int) -> bool:
+        spline, end_ns = self._in_force.spline, self._target.end_ns
+        if spline is None:  # a plan that is over is no reason to begin
+            return (end_ns is not None and end_ns >= now_ns) or self._target.has_base
+        if self._in_force.is_new:
+            return True
+        if self._in_force.is_approaching(spline.end_ns):
+            end_ns = max(end_ns or 0, self._in_force.approach.until_ns)
+        # A way longer than the horizon: look again well before the motion in force slows down.
+        is_longer = end_ns is not None and end_ns > spline.end_ns
+        return is_longer and spline.end_ns - now_ns < self._horizon_ns // 2
+
+    @property
+    def _horizon_ns(self) -> int:
+        return self.config.horizon_knots * self._knot_ns
+
+    def _begin(self, now_ns: int) -> bool:
+        left_at = self._in_force.left_at
+        reference = self._offset if left_at is None else left_at[1]
+        position = self._check.start(now_ns, reference) if self._needs_feedback else reference
+        if position is None:
+            return False
+        joints, unknown = self.robot.joints, np.full(len(position), _UNKNOWN_RAD)
+        settle_ns = max(self.config.settle_ms * _MS, rest_to_rest_ns(joints, unknown))
+        if left_at is not None:
+            moved = np.abs(position - reference)
+            if np.any(moved > self._velocity * (now_ns - left_at[0]) / 1e9):
+                return False  # no joint gets there so soon
+            settle_ns = max(settle_ns, int(_FROM_LAST * rest_to_rest_ns(joints, moved)))
+        spline = Spline.rest(position, self._knot_after(now_ns + settle_ns), self._knot_ns)
+        self._replace(
+            spline=spline,
+            approach=Approach.from_rest(spline.start_ns, position),
+            checked_from_ns=spline.start_ns,
+        )
+        return True
+
+    def _follow_joints(self, now_ns: int) -> bool:
+        """
+        Lead the motion to joints that are elsewhere; stop where they cannot be.
+
+        Returns:
+            Whether a stop is due.
+
+        Raises:
+            ValueError: a joint is still measured where it cannot be.
+        """
+        force = self._in_force
+        seen = self._check.look(force.spline, now_ns, force.checked_from_ns, self.config.moved_rad)
+        place = seen.elsewhere
+        refusal = '' if place is None else self._check.refusal(place)
+        if refusal and force.is_lost:
+            raise ValueError(refusal)
+        if refusal:
+            self._replace(is_lost=True)
+        elif place is not None:
+            self._replace(restarts=force.restarts + 1)
+            self._lead_to(place, now_ns)
+        elif force.is_lost and seen.is_known:
+            self._lead_to(force.spline.sample(now_ns)[0][0], now_ns)
+        return bool(refusal)
+
+    def _lead_to(self, place: np.ndarray, now_ns: int) -> None:
+        """Lead the motion from where it is to `place` `[J]` and only then to the plans."""
+        place = self._target.clipped(place)
+        position = self._in_force.spline.sample(now_ns)[0][0]
+        duration_ns = rest_to_rest_ns(self.robot.joints, np.abs(place - position))
+        until_ns = now_ns + max(duration_ns, self.config.settle_ms * _MS)
+        self._replace(
+            approach=Approach(now_ns, position, until_ns, place),
+            is_new=True,
+            is_lost=False,
+            # The joint is there before the motion is.
+            checked_from_ns=until_ns + LAG_NS,
+        )
+
+    def _knot_after(self, time_ns: int) -> int:
+        return -(-time_ns // self._knot_ns)
+
+    def _solve(self, fixed_until_ns: int, wanted) -> bool:
+        """Replace the motion from the first knot after a time on by the closest to `wanted`."""
+        spline = self._in_force.spline
+        knot = max(self._knot_after(fixed_until_ns), spline.first)
+        previous = spline.window(knot, self.config.horizon_knots + 3)
+        target = wanted(knot, previous)
+        control = previous.copy()
+        for i, joint in enumerate(self.robot.joints):
+            solved = self._limiter.solve(joint, previous[:, i], target[:, i])
+            if solved is None:  # the motion in force continues, to its rest
+                self.failures += 1
+            else:
+                control[:, i] = solved
+        # What was played lately stays, to compare the joints with.
+        keep_from = max(spline.first, (self._now_ns - HISTORY_NS) // self._knot_ns - 1)
+        keep_from = min(keep_from, knot)
+        self._replace(spline=spline.joined(keep_from, knot, control), changed_from=knot)
+        self._target.forget_before(self._now_ns - _FORGET_NS)
+        return True
+
+    def _stop_target(self, knot: int, previous: np.ndarray) -> np.ndarray:
+        """Return positions `[N, J]` of a velocity that decays from knot `knot` on."""
+        position, velocity, _ = self._in_force.spline.knots(knot, knot)
+        decay_s = self.config.stop_ms / 1000
+        ahead_s = np.arange(1, self.config.horizon_knots + 1)[:, None] * self.config.knot_ms / 1000
+        target = position + velocity * decay_s * (1 - np.exp(-ahead_s / decay_s))
+        return self._target.clipped(target)
+
+    def _plan_target(self, knot: int, previous: np.ndarray) -> np.ndarray:
+        """Return the positions `[N, J]` that plans and base want at the knots after `knot`."""
+        time_ns = (knot + np.arange(1, self.config.horizon_knots + 1)) * self._knot_ns
+        in_force = (previous[1:-2] + 4 * previous[2:-1] + previous[3:]) / 6
+        end_ns = self._target.end_ns
+        if self._target.has_base or (end_ns is not None and end_ns >= self._now_ns):
+            target = self._target.joints(time_ns, in_force, self.config.gain)
+        else:  # no plan, or one that is over: stay
+            is_approaching = self._in_force.is_approaching(self._now_ns)
+            target = self._in_force.approach.place if is_approaching else in_force[-1]
+            target = np.broadcast_to(target, in_force.shape)
+        if self._in_force.approach is None:
+            return target
+        return self._in_force.approach.blended(target, time_ns, self.config.glide_ms * _MS)

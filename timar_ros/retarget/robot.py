@@ -3,21 +3,21 @@
 """
 A robot's neck as data: one YAML file a robot, read strictly.
 
-Knows the joints, their limits and where commands go. Refuses what does not make sense, with the
-file, the key and the fix; knows nothing of motion or ROS.
+Responsible for the joints, their limits and where commands go; what does not make sense is
+refused with the file, the key and the fix. Not for motion or ROS.
 """
 
 import dataclasses
-import difflib
 import math
 from pathlib import Path
 
-import yaml
+from timar_ros.strict import did_you_mean, quoted, read_yaml, shortened
 
 # Rotations about x (forward), y (left), z (up) of REP-103; 'jaw' opens the mouth.
 AXES = ('roll', 'pitch', 'yaw', 'jaw')
 OUTPUTS = ('trajectory', 'commands', 'joint_targets')
 LIMITS = ('position_rad', 'velocity_rad_s', 'acceleration_rad_s2', 'jerk_rad_s3')
+_N_NAMES_SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Joint:
         sign: 1, or -1 where the joint turns the other way.
         offset_rad: the joint where the head looks straight ahead (the mouth is closed).
         scale: joint radians for each radian of the head.
-        lower_rad, upper_rad: limits of position.
+        is_continuous: it turns round and round; positions a whole turn apart are the same.
+        lower_rad, upper_rad: limits of position; infinite for a continuous joint without.
         velocity_rad_s, acceleration_rad_s2, jerk_rad_s3: limits of magnitude.
         ours: names of the limits that the maker does not publish; we chose them.
     """
@@ -47,6 +48,7 @@ class Joint:
     acceleration_rad_s2: float
     jerk_rad_s3: float
     ours: tuple[str, ...]
+    is_continuous: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,81 +103,96 @@ def load_robot(robot: str, folder: str | Path) -> Robot:
     path = (
         Path(robot) if str(robot).endswith(('.yaml', '.yml')) else Path(folder) / f'{robot}.yaml'
     )
-    if not path.is_file():
+    if not _is_file(path):
         known = robot_names(folder)
         if path == Path(robot):
-            raise FileNotFoundError(f'no robot file at {path}; give a path, or one of {known}')
+            raise FileNotFoundError(
+                f'no robot file at {shortened(str(path))}; give a path, or one of {known}'
+            )
         raise FileNotFoundError(
-            f'unknown robot {str(robot)!r}{_nearest(robot, known)}; shipped: {", ".join(known)}; '
-            'or give the path of a YAML file of your own'
+            f'unknown robot {quoted(str(robot))}{did_you_mean(robot, known)}; shipped: '
+            f'{", ".join(known)}; or give the path of a YAML file of your own'
         )
+    return _robot(read_yaml(path), path)
+
+
+def _is_file(path: Path) -> bool:
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except yaml.YAMLError as error:
-        raise ValueError(
-            f'{path}: not valid YAML: {" ".join(str(error).split())}; '
-            'check indentation, colons and brackets there'
-        ) from None
-    return _robot(content, path)
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return False
 
 
-def missing_joints_text(robot: Robot, missing, reported) -> str:
+def missing_joints_text(robot: Robot, missing, reported, unusable=()) -> str:
     """
-    Say what to do about joints that a robot does not report.
+    Explain what to do about joints whose position is unknown.
 
     Args:
         robot: from its file.
-        missing: names of its joints that `joint_states` never had.
+        missing: names of its joints of which `joint_states` never had a position.
         reported: names that it had.
+        unusable: name -> what its position was instead of a number ('NaN', 'infinite',
+            'missing'), for joints that `joint_states` names.
     """
-    if not set(reported):
+    if not set(reported) and not unusable:
         return (
             "joint_states has not come yet, so nothing moves; start the robot's "
             'joint_state_broadcaster, or set the parameter feedback to false for a robot without'
         )
+    named = [name for name in missing if name in unusable]
+    if named:
+        positions = '; '.join(
+            f'{name!r} is in joint_states, but its position is {unusable[name]}' for name in named
+        )
+        return (
+            f'{positions}; nothing moves until then: the hardware or its driver does not report '
+            'positions yet'
+        )
     names = ', '.join(repr(name) for name in missing)
+    shown = [shortened(str(name)) for name in sorted(reported)[:_N_NAMES_SHOWN]]
     return (
-        f'{robot.source}: joints: {names} not in joint_states{_nearest(missing[0], reported)}; it '
-        f'has {", ".join(sorted(reported)[:20])}; correct the name there, or set the parameter '
-        'feedback to false for a robot that does not report it; nothing moves until then'
+        f'{robot.source}: joints: {names} not in joint_states'
+        f'{did_you_mean(missing[0], reported)}; it has {", ".join(shown)}; correct the name '
+        'there, or set the parameter feedback to false for a robot that does not report it; '
+        'nothing moves until then'
     )
-
-
-def _nearest(name, known) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1)
-    return f'; did you mean {close[0]!r}?' if close else ''
 
 
 def _check_keys(mapping, required, optional, where: str) -> None:
     if not isinstance(mapping, dict):
-        raise ValueError(f'{where}: expected keys with values, got {mapping!r}')
+        raise ValueError(f'{where}: expected keys with values, got {quoted(mapping)}')
     known = (*required, *optional)
     for key in mapping:
         if key not in known:
-            hint = _nearest(key, known) or f'; known: {", ".join(known)}'
-            raise ValueError(f'{where}: unknown key {key!r}{hint}')
+            hint = did_you_mean(key, known) or f'; known: {", ".join(known)}'
+            raise ValueError(f'{where}: unknown key {quoted(key)}{hint}')
     for key in required:
         if key not in mapping:
             raise ValueError(f'{where}: missing key {key!r}; add it')
 
 
 def _number(value, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError(f'{where}: must be a finite number, got {value!r}')
-    return float(value)
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:  # an integer of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f'{where}: must be a finite number, got {quoted(value)}')
+    return number
 
 
 def _text(value, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f'{where}: must be a text that is not empty, got {value!r}')
+        raise ValueError(f'{where}: must be a text that is not empty, got {quoted(value)}')
     return value.strip()
 
 
 def _choice(value, choices, where: str):
     if value not in choices:
+        # Only a text or a number can be a misspelt choice; a list may be endless.
+        hint = did_you_mean(value, choices) if isinstance(value, str | int | float) else ''
         raise ValueError(
-            f'{where}: must be one of {", ".join(map(str, choices))}, got {value!r}'
-            f'{_nearest(value, [str(choice) for choice in choices])}'
+            f'{where}: must be one of {", ".join(map(str, choices))}, got {quoted(value)}{hint}'
         )
     return value
 
@@ -185,21 +202,24 @@ def _robot(content, path: Path) -> Robot:
     _check_keys(content, required, ('base_frame', 'head_frame', 'chain'), str(path))
     entries = content['joints']
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f'{path}: joints: must be a list of at least one joint, got {entries!r}')
+        raise ValueError(
+            f'{path}: joints: must be a list of at least one joint, got {quoted(entries)}'
+        )
     joints = tuple(_joint(entry, f'{path}: joints[{i}]') for i, entry in enumerate(entries))
     for what in ('name', 'axis'):
         values = [getattr(joint, what) for joint in joints]
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(
-                f'{path}: joints: {what} {twice[0]!r} stands twice; each joint needs its own'
+                f'{path}: joints: {what} {quoted(twice[0])} stands twice; each joint needs its own'
             )
     axes = [joint.axis for joint in joints if joint.axis != 'jaw']
     chain = content.get('chain', axes)
-    if not isinstance(chain, list) or sorted(map(str, chain)) != sorted(axes):
+    is_list = isinstance(chain, list) and all(isinstance(axis, str) for axis in chain)
+    if not is_list or sorted(chain) != sorted(axes):
         raise ValueError(
             f'{path}: chain: must name the axes of the joints ({", ".join(axes)}) from the body '
-            f'to the head, got {chain!r}'
+            f'to the head, got {quoted(chain)}'
         )
     return Robot(
         name=path.stem,
@@ -215,21 +235,22 @@ def _robot(content, path: Path) -> Robot:
 
 
 def _joint(entry, where: str) -> Joint:
-    _check_keys(entry, ('name', 'axis', 'limits'), ('sign', 'offset_rad', 'scale'), where)
-    where = f'{where} ({entry["name"]})'
+    optional = ('sign', 'offset_rad', 'scale', 'continuous')
+    _check_keys(entry, ('name', 'axis', 'limits'), optional, where)
+    name = _text(entry['name'], f'{where}: name')
+    where = f'{where} ({shortened(name)})'
     limits = entry['limits']
-    _check_keys(limits, LIMITS, ('ours',), f'{where}: limits')
-    position = limits['position_rad']
-    if not isinstance(position, list) or len(position) != 2:
+    is_continuous = entry.get('continuous', False)
+    if not isinstance(is_continuous, bool):
         raise ValueError(
-            f'{where}: limits: position_rad must be [lowest, highest], got {position!r}'
+            f'{where}: continuous must be true (a joint without stops) or false, got '
+            f'{quoted(is_continuous)}'
         )
-    lower, upper = (_number(value, f'{where}: limits: position_rad') for value in position)
-    if not lower < upper:
-        raise ValueError(
-            f'{where}: limits: position_rad is the wrong way round: {lower} is not below {upper}; '
-            f'write [{min(lower, upper)}, {max(lower, upper)}]'
-        )
+    needed = LIMITS[1:] if is_continuous else LIMITS
+    _check_keys(limits, needed, ('ours', 'position_rad'), f'{where}: limits')
+    lower, upper = -math.inf, math.inf
+    if 'position_rad' in limits:
+        lower, upper = _range(limits['position_rad'], f'{where}: limits: position_rad')
     magnitudes = {key: _number(limits[key], f'{where}: limits: {key}') for key in LIMITS[1:]}
     for key, value in magnitudes.items():
         if value <= 0:
@@ -239,9 +260,9 @@ def _joint(entry, where: str) -> Joint:
             )
     ours = limits.get('ours', [])
     if not isinstance(ours, list):
-        raise ValueError(f'{where}: limits: ours must be a list of limits, got {ours!r}')
-    for name in ours:
-        _choice(name, LIMITS, f'{where}: limits: ours')
+        raise ValueError(f'{where}: limits: ours must be a list of limits, got {quoted(ours)}')
+    for limit in ours:
+        _choice(limit, LIMITS, f'{where}: limits: ours')
     offset = _number(entry.get('offset_rad', 0.0), f'{where}: offset_rad')
     if not lower <= offset <= upper:
         raise ValueError(
@@ -254,7 +275,7 @@ def _joint(entry, where: str) -> Joint:
             f'{where}: scale must be above 0, got {scale}; use sign: -1 to turn round'
         )
     return Joint(
-        name=_text(entry['name'], f'{where}: name'),
+        name=name,
         axis=_choice(entry['axis'], AXES, f'{where}: axis'),
         sign=_choice(entry.get('sign', 1), (1, -1), f'{where}: sign'),
         offset_rad=offset,
@@ -265,4 +286,17 @@ def _joint(entry, where: str) -> Joint:
         acceleration_rad_s2=magnitudes['acceleration_rad_s2'],
         jerk_rad_s3=magnitudes['jerk_rad_s3'],
         ours=tuple(ours),
+        is_continuous=is_continuous,
     )
+
+
+def _range(position, where: str) -> tuple[float, float]:
+    if not isinstance(position, list) or len(position) != 2:
+        raise ValueError(f'{where} must be [lowest, highest], got {quoted(position)}')
+    lower, upper = (_number(value, where) for value in position)
+    if not lower < upper:
+        raise ValueError(
+            f'{where} is the wrong way round: {lower} is not below {upper}; write '
+            f'[{min(lower, upper)}, {max(lower, upper)}]'
+        )
+    return lower, upper

@@ -3,7 +3,7 @@
 """
 A motion as the points of a joint_trajectory_controller.
 
-Knows what the controller asks of a message; knows no ROS message and no clock.
+Responsible for what the controller requires. Not for ROS messages or clocks.
 """
 
 import dataclasses
@@ -11,6 +11,9 @@ import dataclasses
 import numpy as np
 
 from timar_ros.retarget.spline import Spline
+
+# Of a quintic from rest to rest, in units of distance and duration.
+_QUINTIC_VELOCITY, _QUINTIC_ACCELERATION, _QUINTIC_JERK = 15 / 8, 10 / 3**0.5, 60.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +36,7 @@ class Trajectory:
 
 def trajectory_of(spline: Spline, first: int, stamp_ns: int) -> Trajectory:
     """
-    Return the knots of a motion from `first` to its rest.
-
-    Two at least: a controller that splices takes no lone point for a trajectory.
+    Return the knots of a motion from `first` to its rest, two at least.
 
     Args:
         spline: ends at rest.
@@ -59,3 +60,22 @@ def trajectory_of(spline: Spline, first: int, stamp_ns: int) -> Trajectory:
     position, velocity, acceleration = spline.knots(first, last)
     knot_ns = np.arange(first, last + 1, dtype=np.int64) * spline.knot_ns
     return Trajectory(stamp_ns, knot_ns - stamp_ns, position, velocity, acceleration)
+
+
+def rest_to_rest_ns(joints, distance: np.ndarray) -> int:
+    """
+    Return the shortest time in which quintics from rest to rest keep all limits.
+
+    Args:
+        joints: their limits.
+        distance: `[J]` rad, not negative.
+    """
+    velocity = np.array([joint.velocity_rad_s for joint in joints])
+    acceleration = np.array([joint.acceleration_rad_s2 for joint in joints])
+    jerk = np.array([joint.jerk_rad_s3 for joint in joints])
+    duration_s = [
+        _QUINTIC_VELOCITY * distance / velocity,
+        np.sqrt(_QUINTIC_ACCELERATION * distance / acceleration),
+        np.cbrt(_QUINTIC_JERK * distance / jerk),
+    ]
+    return int(np.ceil(np.max(duration_s) * 1e9))
