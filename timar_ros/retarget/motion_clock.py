@@ -22,6 +22,7 @@ _SLEW = 2000
 _JUMP_NS = 100_000_000
 _MOST_CREDIT_NS = 500_000_000
 _RATE_OVER_NS = 2 * _SECOND_NS  # the rate of simulated time is averaged over about this
+_RATE_GROWS, _HIGHEST_RATE = 1.05, 100.0
 
 
 class MotionClock:
@@ -37,6 +38,7 @@ class MotionClock:
         self._motion_ns = 0
         self._last = None  # (ROS time, steady time, is simulated)
         self._rate = 1.0  # of simulated time
+        self._has_jumped = False  # at the last look
         self._credit_ns = 0.0  # simulated time that may still come without being a jump
 
     def look(self, ros_ns: int, steady_ns: int, is_simulated: bool = False) -> int:
@@ -77,10 +79,15 @@ class MotionClock:
     def _simulated(self, simulated_ns: int, steady_ns: int) -> int:
         """Return how much motion time passed while a simulated and a steady clock advanced."""
         expected_ns = self._rate * steady_ns
-        self._credit_ns = min(self._credit_ns + expected_ns, _MOST_CREDIT_NS)
-        counted_ns = max(0, min(simulated_ns, _MOST_CREDIT_NS))
-        self._rate += (counted_ns - expected_ns) / (_RATE_OVER_NS + steady_ns)
+        self._credit_ns = min(self._credit_ns, _MOST_CREDIT_NS) + expected_ns
         if 0 <= simulated_ns <= self._credit_ns + _JUMP_NS:
+            self._rate += (simulated_ns - expected_ns) / (_RATE_OVER_NS + steady_ns)
             self._credit_ns = max(self._credit_ns - simulated_ns, 0.0)
+            self._has_jumped = False
             return simulated_ns
-        return int(min(expected_ns, _JUMP_NS))
+        # Where look after look finds a jump, it is the rate that is larger.
+        if self._has_jumped:
+            self._rate = min(self._rate * _RATE_GROWS, _HIGHEST_RATE)
+        self._has_jumped = True
+        self._credit_ns = 0.0
+        return round(expected_ns)

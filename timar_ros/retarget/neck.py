@@ -40,6 +40,8 @@ _MS = 1_000_000
 _FORGET_NS = 1_000 * _MS
 # Where a controller stands is unknown before the first trajectory: about where the joints are.
 _UNKNOWN_RAD = 0.35
+# Joints that begin outside their range come in this far at least.
+_INSIDE_RAD = 0.02
 # Controllers begin such a way one of their periods late and then hurry: a margin for that.
 _FROM_LAST = 1.3
 
@@ -304,6 +306,8 @@ class Neck:
             approach=Approach.from_rest(spline.start_ns, position),
             checked_from_ns=spline.start_ns,
         )
+        if np.any(self._target.clipped(position) != position):
+            self._solve(spline.start_ns, self._range_target)  # come in first, and stay inside
         return True
 
     def _follow_joints(self, now_ns: int) -> bool:
@@ -367,6 +371,10 @@ class Neck:
         self._replace(spline=spline.joined(keep_from, knot, control), changed_from=knot)
         self._target.forget_before(self._now_ns - _FORGET_NS)
         return True
+
+    def _range_target(self, knot: int, previous: np.ndarray) -> np.ndarray:
+        """Return positions `[N, J]` inside the range, nearest to where the motion is."""
+        return self._target.clipped(previous[3:], _INSIDE_RAD)
 
     def _stop_target(self, knot: int, previous: np.ndarray) -> np.ndarray:
         """Return positions `[N, J]` of a velocity that decays from knot `knot` on."""

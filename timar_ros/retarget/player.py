@@ -149,8 +149,8 @@ class NeckPlayer:
             if self.now_ns() <= neck.changed_from_ns - lead_ns // 4:
                 send(message)
                 return True
+            self.n_late += 1
             neck.undo()
-        self.n_late += 1
         return False
 
     def target(self) -> Target | None:
