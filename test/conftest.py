@@ -3,6 +3,8 @@
 """Tiny configurations, seeded models whose output depends on everything, synthetic dialogue."""
 
 import dataclasses
+import pathlib
+import sys
 
 import pytest
 import torch
@@ -13,6 +15,8 @@ from timar_ros.model.checkpoint import save_checkpoint
 from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import Turn
 
+# Modules that several tests share lie beside this one.
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
 # Tensors as small as these only wait for a second thread.
 torch.set_num_threads(1)
 

@@ -161,7 +161,7 @@ class Conversation:
         """Stop, let another move the head while nothing is sent, and take over again."""
         self.player.disable()
         self._play(self.world.steady_ns + 3_500 * MS)
-        if self.neck.is_moving(self.world.steady_ns + 10**15) or not self.neck.has_begun:
+        if self.neck.is_moving(self.player.now_ns()) or not self.neck.has_begun:
             return
         self._close_stream()
         self.played.finish(self.world.steady_ns)

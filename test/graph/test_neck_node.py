@@ -2,121 +2,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The neck node on a real graph: what it sends, to whom, and when it sends nothing."""
 
-import importlib.util
 import os
-from pathlib import Path
 import signal
 import subprocess
 import sys
 import time
 
+from controller_double import ControllerDouble
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped, Quaternion, QuaternionStamped
+from geometry_msgs.msg import PoseStamped, QuaternionStamped
+from neck_body import Body, nod_at
+from neck_moves import FOLDER, MS
 import numpy as np
 import pytest
 from rclpy.parameter import Parameter
-from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from std_srvs.srv import SetBool
 from trajectory_msgs.msg import JointTrajectory
 
-from timar_ros.msg import HeadMotion, HeadMotionPlan
-from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
-from timar_ros.nodes.neck import NeckNode, NeckParams
-from timar_ros.retarget.robot import load_robot
+from timar_ros.nodes.convert import stamp_to_ns
+from timar_ros.nodes.neck import NeckNode
 
 pytestmark = pytest.mark.graph
-
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / 'config' / 'robots'
-MS = 1_000_000
-# Generous, so that a busy machine is no fault.
-PATIENT = {'lead_ms': 250}
-
-
-def _controller_double():
-    spec = importlib.util.spec_from_file_location(
-        'controller_double', ROOT / 'test' / 'controller_double.py'
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ControllerDouble
-
-
-class Body:
-    """A robot's joints and whoever plans for them, on a graph."""
-
-    def __init__(self, graph, robot_name: str):
-        self.graph = graph
-        self.robot = load_robot(str(FOLDER / f'{robot_name}.yaml'), FOLDER)
-        self.node = graph.node('body')
-        self.plan_pub = self.node.create_publisher(HeadMotionPlan, 'agent/motion_plan', 10)
-        self.joints_pub = self.node.create_publisher(JointState, 'joint_states', 10)
-        self.base_pub = self.node.create_publisher(QuaternionStamped, 'neck/base_orientation', 10)
-        self.position = np.zeros(len(self.robot.joints))
-        self.kept = {}
-        self.n_plans = 0
-
-    def keep(self, cls, topic):
-        """Keep what comes on a topic, in a list that is returned."""
-        kept = self.kept[topic] = []
-        self.node.create_subscription(cls, topic, kept.append, 500)
-        return kept
-
-    def now_ns(self) -> int:
-        return self.node.get_clock().now().nanoseconds
-
-    def start(self, **params) -> NeckNode:
-        """Start the neck node and wait until the two hear each other."""
-        robot_file = str(FOLDER / f'{self.robot.name}.yaml')
-        given = {'robot': robot_file, **PATIENT, **params}
-        overrides = [Parameter(name, value=value) for name, value in given.items()]
-        neck = self.graph.add(NeckNode(context=self.graph.context, parameter_overrides=overrides))
-        assert self.graph.spin_until(
-            lambda: (
-                self.plan_pub.get_subscription_count()
-                and self.joints_pub.get_subscription_count()
-                and all(self.node.count_publishers(topic) for topic in self.kept)
-            )
-        )
-        return neck
-
-    def tell_joints(self) -> None:
-        self.joints_pub.publish(
-            JointState(name=list(self.robot.joint_names), position=self.position.tolist())
-        )
-
-    def send_plan(self, begin_ns: int, seconds=2.0, amplitude=0.2, spoil=None) -> None:
-        """Send nods at 1 Hz, the same at a moment whenever they are sent."""
-        self.n_plans += 1
-        plan = HeadMotionPlan(plan=self.n_plans, frame_rate=25.0)
-        begin_ns = begin_ns // (40 * MS) * 40 * MS
-        for stamp_ns in range(begin_ns, begin_ns + int(seconds * 1e9), 40 * MS):
-            x, y, z, w = nod_at(stamp_ns, amplitude).tolist()
-            frame = HeadMotion(neck=Quaternion(x=x, y=y, z=z, w=w), jaw_open=0.1)
-            frame.header.stamp = stamp_from_ns(stamp_ns)
-            plan.frames.append(frame)
-        if spoil is not None:
-            plan.frames[5].neck.x = spoil
-        plan.header.stamp = plan.frames[0].header.stamp
-        self.plan_pub.publish(plan)
-
-    def converse(self, seconds: float, amplitude=0.2) -> None:
-        """Send plans at 5 Hz and joint states at 50 Hz for a while."""
-        until_ns = self.now_ns() + int(seconds * 1e9)
-        next_ns = 0
-        while self.now_ns() < until_ns:
-            if self.now_ns() >= next_ns:
-                self.send_plan(self.now_ns() + 120 * MS, amplitude=amplitude)
-                next_ns = self.now_ns() + 200 * MS
-            self.tell_joints()
-            self.graph.spin_for(0.02)
-
-
-def nod_at(stamp_ns, amplitude=0.2):
-    phase = 2 * np.pi * (stamp_ns % 1_000_000_000) / 1e9
-    return Rotation.from_rotvec([0.0, amplitude * np.sin(phase), 0.0]).as_quat()
 
 
 @pytest.fixture
@@ -136,14 +44,14 @@ def test_nothing_is_sent_before_every_joint_was_seen(body):
     )
     assert trajectories == []
 
-    body.tell_joints()
+    body.report_joints()
     assert body.graph.spin_until(lambda: trajectories)
 
 
 def test_a_controller_accepts_all_trajectories_and_its_joints_stay_within_limits(body):
     neck = body.start()
     robot, period_ns = body.robot, 10 * MS
-    controller = _controller_double()(robot.joint_names, body.position, period_ns)
+    controller = ControllerDouble(robot.joint_names, body.position, period_ns)
     refused, states = [], []
 
     def on_trajectory(msg):
@@ -186,7 +94,7 @@ def test_joint_targets_come_at_the_rate_asked_for_and_follow_the_plan(graph):
     body = Body(graph, 'nao')
     targets = body.keep(JointState, 'neck/joint_targets')
     body.start(rate_hz=50.0)
-    body.tell_joints()
+    body.report_joints()
     body.converse(4.0)
 
     stamps = np.array([stamp_to_ns(msg.header.stamp) for msg in targets])
@@ -250,7 +158,7 @@ def test_a_plan_with_nan_is_refused_and_counted_and_the_motion_goes_on(body):
     diagnostics = body.keep(DiagnosticArray, '/diagnostics')
     trajectories = body.keep(JointTrajectory, 'neck/joint_trajectory')
     neck = body.start()
-    body.tell_joints()
+    body.report_joints()
     body.graph.spin_until(lambda: not neck._neck.missing_joints)
     body.send_plan(body.now_ns() + 120 * MS, spoil=float('nan'))
     assert body.graph.spin_until(lambda: neck.counters['refused_plans'] == 1)
@@ -271,7 +179,7 @@ def test_a_plan_with_nan_is_refused_and_counted_and_the_motion_goes_on(body):
 def test_in_additive_mode_the_head_looks_along_the_base(body):
     poses = body.keep(PoseStamped, 'head_pose')
     body.start(additive=True, head_pose_hz=20.0)
-    body.tell_joints()
+    body.report_joints()
     assert body.graph.spin_until(lambda: body.base_pub.get_subscription_count() > 0)
     base = QuaternionStamped()
     base.quaternion.z, base.quaternion.w = np.sin(0.25), np.cos(0.25)
@@ -349,34 +257,14 @@ def test_ended_in_mid_nod_a_stream_of_targets_comes_to_rest_first(graph, domain_
     assert np.abs(velocity[-1]).max() < 0.02
 
 
-@pytest.mark.parametrize(
-    ('distro', 'is_spliced'),
-    [('humble', False), ('jazzy', False), ('kilted', False), ('lyrical', True), ('rolling', True)],
-)
-def test_the_distribution_says_whether_a_controller_splices(monkeypatch, distro, is_spliced):
-    monkeypatch.setenv('ROS_DISTRO', distro)
-    assert NeckParams().splices() == is_spliced
-    assert NeckParams(controller='splices').splices()
-    assert not NeckParams(controller='forgets').splices()
-
-
-def test_for_a_controller_that_splices_the_stamp_lies_ahead_of_what_is_sent(body):
-    trajectories = body.keep(JointTrajectory, 'neck/joint_trajectory')
-    arrived = []
-    body.node.create_subscription(
-        JointTrajectory, 'neck/joint_trajectory', lambda _: arrived.append(body.now_ns()), 10
-    )
-    body.start(controller='splices')
-    body.converse(2.5)
-    assert len(trajectories) >= 8
-    for msg, now_ns in zip(trajectories, arrived, strict=True):
-        assert stamp_to_ns(msg.header.stamp) > now_ns
-        assert not any(msg.points[-1].velocities)
+def test_the_parameter_of_old_files_that_has_no_effect_any_more_is_no_fault(body):
+    neck = body.start(controller='splices')
+    assert not neck.has_parameter('controller')
 
 
 def test_without_tf2_the_pose_is_published_all_the_same(body, monkeypatch):
     monkeypatch.setattr('timar_ros.nodes.neck.TFMessage', None)
     poses = body.keep(PoseStamped, 'head_pose')
     body.start(head_pose_hz=20.0, tf=True)
-    body.tell_joints()
+    body.report_joints()
     assert body.graph.spin_until(lambda: poses)
