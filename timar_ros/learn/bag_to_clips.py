@@ -10,22 +10,29 @@ was not seen; what a bag holds and when is `bag_recording.py`'s business.
 
 import argparse
 import dataclasses
+import filecmp
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 import scipy.io.wavfile
 
-from timar_ros.learn.bag_recording import read_bag
+from timar_ros.learn.bag_recording import read_bag_and_heads
+from timar_ros.learn.recording import Recording
 from timar_ros.motion import SPACES, MotionSpace, get_space
+from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
+from timar_ros.stream.channels import MEAN, parse_channel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
+from timar_ros.stream.voices import VOICES
 
 _FPS = 25
 _SECOND_NS = 1_000_000_000
 _LEAD_NS = 400_000_000  # of no consequence here: a voice counts when it sounds
 # As in the node: a tracker that drops a few frames is bridged, one that lost the face is not.
 _MAX_HOLE_NS = 250_000_000
+_ENDINGS = ('user.wav', 'agent.wav', 'user.npz', 'agent.npz')
 _SHORTEST_S = 5.0  # a training window of the shipped weights
 
 
@@ -65,11 +72,29 @@ def moving_channels(space: MotionSpace, motion: np.ndarray) -> np.ndarray:
     return holds
 
 
+def clip_name(path: pathlib.Path) -> str:
+    """Return what a bag's clips are called: its folder's whole name, or its file's."""
+    path = path.resolve()
+    if path.is_dir():
+        return path.name
+    name = path.name.removesuffix('.zstd')
+    if name == 'metadata.yaml':
+        return path.parent.name
+    return name.removesuffix('.mcap').removesuffix('.db3')
+
+
 def write_clips(
-    path: pathlib.Path, out: pathlib.Path, space: MotionSpace, topics: Topics, agent_motion: str
+    path: pathlib.Path,
+    out: pathlib.Path,
+    space: MotionSpace,
+    topics: Topics,
+    agent_motion: str,
+    listening: Listening | None = None,
 ) -> list[str]:
     """
     Write the clips of a bag, `<bag>_<n>_{user,agent}.{wav,npz}` (`learn/clips.py`).
+
+    Nothing is written over: the numbers of a bag with the same name are followed by the next ones.
 
     Args:
         path: of the bag.
@@ -77,6 +102,7 @@ def write_clips(
         space: that the heads are written in.
         topics: where the voices and the user's head are.
         agent_motion: topic of the agent's head.
+        listening: what the bag does not say: channels and formats.
 
     Returns:
         what was written and what not, a sentence each.
@@ -85,23 +111,22 @@ def write_clips(
         FileNotFoundError: there is no bag.
         ValueError: it lacks a voice or the agent's head, or nothing of it is long enough.
     """
-    recording = read_bag(path, space, _LEAD_NS, topics)
-    other = read_bag(path, space, _LEAD_NS, dataclasses.replace(topics, user_motion=agent_motion))
+    heads = {'user': topics.user_motion, 'agent': agent_motion}
+    recording, seen = read_bag_and_heads(path, space, _LEAD_NS, topics, heads, listening)
     for voice in ('user', 'agent'):
         if voice not in recording.voices:
             raise ValueError(
                 f'{path}: expected two voices, got no {voice}/audio; a clip needs both people, '
                 'the one who is silent too (name topics with --user-topic, --agent-topic)'
             )
-    if other.user_motion is None:
+    if 'agent' not in seen:
         raise ValueError(
             f'{path}: expected the head of the agent on {agent_motion} (timar_ros/HeadMotion), '
             'got none; it is what is to be learned: record it, or name it with '
             '--agent-motion-topic'
         )
-    agent, user = Track(*other.user_motion), None
-    if recording.user_motion is not None:
-        user = Track(*recording.user_motion)
+    agent = Track(*seen['agent'])
+    user = Track(*seen['user']) if 'user' in seen else None
     told = list(recording.notes)
     end_ns = recording.begin_ns + round(recording.length_s * _SECOND_NS)
     spans = [
@@ -117,25 +142,72 @@ def write_clips(
         )
     if len(long) < len(spans):
         told.append(f'{len(spans) - len(long)} parts shorter than {_SHORTEST_S:g} s left out')
+    kept_s, all_s = sum(b - a for a, b in long) / _SECOND_NS, float(recording.length_s)
+    if all_s - kept_s > 1:
+        told.append(
+            f"{all_s - kept_s:.1f} of {all_s:.1f} s left out: the agent's head was not seen, or "
+            'for less than that'
+        )
     out.mkdir(parents=True, exist_ok=True)
-    for n, (begin_ns, last_ns) in enumerate(long):
-        stem = out / f'{path.stem}_{n:02d}'
-        n_frames = (last_ns - begin_ns) * _FPS // _SECOND_NS + 1
-        for name, voice in recording.voices.items():
-            first = (begin_ns - recording.begin_ns) * SAMPLE_RATE_HZ // _SECOND_NS
-            samples = voice.samples[first : first + n_frames * SAMPLE_RATE_HZ // _FPS]
-            file = stem.with_name(f'{stem.name}_{name}.wav')
-            scipy.io.wavfile.write(file, SAMPLE_RATE_HZ, samples)
-        grid_ns = begin_ns + np.arange(n_frames) * _SECOND_NS // _FPS
-        _write_head(stem.with_name(f'{stem.name}_agent.npz'), space, agent, grid_ns)
-        told.append(f'{stem.name}: {n_frames / _FPS:.1f} s')
-        if user is None:
-            continue
-        if any(a <= begin_ns and b >= last_ns for a, b in seen_spans(user.stamp_ns)):
-            _write_head(stem.with_name(f'{stem.name}_user.npz'), space, user, grid_ns)
-        else:
-            told.append(f"{stem.name}: the user's head was not seen throughout, left out")
+    with tempfile.TemporaryDirectory(prefix='.bag_to_clips_', dir=out) as scratch:
+        for begin_ns, last_ns in long:
+            files = _write_clip(pathlib.Path(scratch), recording, space, agent, user, begin_ns,
+                                last_ns)  # fmt: skip
+            n_frames = (last_ns - begin_ns) * _FPS // _SECOND_NS + 1
+            name, is_new = _keep(files, out, clip_name(path))
+            length = f'{n_frames / _FPS:.1f} s'
+            told.append(f'{name}: {length}' if is_new else f'{name}: {length}, is there already')
+            if user is not None and 'user.npz' not in files:
+                told.append(f"{name}: the user's head was not seen throughout, left out")
     return told
+
+
+def _write_clip(
+    folder: pathlib.Path,
+    recording: Recording,
+    space: MotionSpace,
+    agent: Track,
+    user: Track | None,
+    begin_ns: int,
+    last_ns: int,
+) -> dict[str, pathlib.Path]:
+    """Write the files of one clip; return them by the ends of their names."""
+    files = {}
+    n_frames = (last_ns - begin_ns) * _FPS // _SECOND_NS + 1
+    for voice, heard in recording.voices.items():
+        first = (begin_ns - recording.begin_ns) * SAMPLE_RATE_HZ // _SECOND_NS
+        samples = heard.samples[first : first + n_frames * SAMPLE_RATE_HZ // _FPS]
+        files[f'{voice}.wav'] = folder / f'{voice}.wav'
+        scipy.io.wavfile.write(files[f'{voice}.wav'], SAMPLE_RATE_HZ, samples)
+    grid_ns = begin_ns + np.arange(n_frames) * _SECOND_NS // _FPS
+    heads = {'agent.npz': agent}
+    if user is not None and any(
+        a <= begin_ns and b >= last_ns for a, b in seen_spans(user.stamp_ns)
+    ):
+        heads['user.npz'] = user
+    for ending, head in heads.items():
+        files[ending] = folder / ending
+        _write_head(files[ending], space, head, grid_ns)
+    return files
+
+
+def _keep(files: dict[str, pathlib.Path], out: pathlib.Path, name: str) -> tuple[str, bool]:
+    """Move the files of a clip to the first free number; return its name, and if it is new."""
+    n = 0
+    while True:
+        stem = f'{name}_{n:02d}'
+        there = {ending: out / f'{stem}_{ending}' for ending in _ENDINGS}
+        there = {ending: path for ending, path in there.items() if path.exists()}
+        if not there:
+            break
+        if set(there) == set(files) and all(
+            filecmp.cmp(files[ending], path, shallow=False) for ending, path in there.items()
+        ):
+            return stem, False
+        n += 1
+    for ending, path in files.items():
+        path.replace(out / f'{stem}_{ending}')
+    return stem, True
 
 
 def _write_head(path: pathlib.Path, space: MotionSpace, head: Track, grid_ns: np.ndarray) -> None:
@@ -160,11 +232,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--agent-topic', default=topics.agent_audio, help='%(default)s')
     parser.add_argument('--user-motion-topic', default=topics.user_motion, help='%(default)s')
     parser.add_argument('--agent-motion-topic', default='agent/motion', help='%(default)s')
+    for voice in VOICES:
+        parser.add_argument(
+            f'--{voice}-channel',
+            type=parse_channel,
+            default=MEAN,
+            help=f"which channel of the {voice} is heard: 'mean' of all, or an index from 0 on",
+        )
     options = parser.parse_args(arguments)
+    channels = {voice: getattr(options, f'{voice}_channel') for voice in VOICES}
+    listening = Listening(channels=channels)
     read = Topics(options.user_topic, options.agent_topic, options.user_motion_topic)
     space = get_space(options.space)
-    for line in write_clips(options.bag, options.out, space, read, options.agent_motion_topic):
-        print(line)
+    lines = write_clips(
+        options.bag, options.out, space, read, options.agent_motion_topic, listening
+    )
+    print('\n'.join(lines))
 
 
 if __name__ == '__main__':

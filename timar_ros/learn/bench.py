@@ -46,6 +46,7 @@ from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.timar import TIMAR
 from timar_ros.npz import Arrays
+from timar_ros.outputs import check_own_files, has_keys
 from timar_ros.stream.channels import MEAN, parse_channel
 
 _MODEL = Variant('model')
@@ -358,6 +359,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         checkpoint = options.checkpoint or find_shared(SHIPPED_CHECKPOINT)
         if not pathlib.Path(checkpoint).is_file():
             raise FileNotFoundError(f'no checkpoint at {checkpoint}; train one or leave it out')
+        check_own_files(
+            options.out,
+            ('bench.json', 'bench.md'),
+            lambda folder: has_keys(folder / 'bench.json', 'about', 'figures'),
+            'bench',
+        )
         answers = options.out / 'answers'
         answers.mkdir(parents=True, exist_ok=True)
         settings = Settings(

@@ -39,6 +39,7 @@ from timar_ros.learn.dualtalk_table import format_table, make_row
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint, read_config
 from timar_ros.model.timar import TIMAR
+from timar_ros.outputs import check_own_files, has_keys
 
 
 @functools.lru_cache(1)
@@ -167,7 +168,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+def _is_own(folder: pathlib.Path) -> bool:
+    results = folder / 'results.jsonl'  # empty where the first clip was not done
+    is_empty = results.is_file() and not results.stat().st_size
+    return is_empty or has_keys(results, 'key', 'clip', 'figures')
+
+
 def _print_table(options: argparse.Namespace) -> int:
+    check_own_files(options.out, ('results.jsonl', 'table.json'), _is_own, 'dualtalk')
     checkpoint = options.checkpoint or find_shared(SHIPPED_CHECKPOINT)
     config = read_config(checkpoint)
     cases, left_out = find_cases(options.folder)

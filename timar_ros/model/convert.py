@@ -23,6 +23,7 @@ from timar_ros.model.checkpoint import check_names, save_checkpoint
 from timar_ros.model.published import read_published, read_speech_encoder
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import get_space
+from timar_ros.outputs import check_new_file
 from timar_ros.strict import quoted, read_json
 
 
@@ -173,6 +174,7 @@ def main(args=None) -> int:
     if out.suffix != '.safetensors':
         parser.error(f'OUT must end in .safetensors, got {options.out}')
     try:
+        check_new_file(out)
         model = load_published(options.weights, options.speech, options.config)
         n_bytes = check_finite(model, options.weights)
     except (FileNotFoundError, ValueError) as error:

@@ -31,6 +31,7 @@ from timar_ros.nodes.demo_report import draw, read_recorded, summarise
 from timar_ros.nodes.recording import read_voice
 from timar_ros.nodes.replay import ReplayNode
 from timar_ros.nodes.running import end
+from timar_ros.outputs import check_own_files, has_keys
 
 _FACE_PORT = 8390
 _LOOK_S = 10.0  # what a browser may take to show the face before the voices begin
@@ -42,6 +43,15 @@ _TOPICS = {
     'conversation/state': 'timar_ros/msg/ConversationState',
     '/diagnostics': 'diagnostic_msgs/msg/DiagnosticArray',
 }
+
+
+_FILES = ('bag', 'motion.png', 'summary.json')
+# By this a folder is known again as the demo's, even one that was interrupted.
+_MARK = '.timar_ros_demo'
+
+
+def _is_own(folder: pathlib.Path) -> bool:
+    return (folder / _MARK).exists() or has_keys(folder / 'summary.json', 'timing', 'plans')
 
 
 def _parse(args) -> argparse.Namespace:
@@ -155,7 +165,9 @@ def main(args=None) -> None:
     try:
         for path in filter(None, voices.values()):
             read_voice(path)  # told before anything is loaded
+        check_own_files(args.out, _FILES, _is_own, 'the demo')
         args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / _MARK).touch()
         shutil.rmtree(args.out / 'bag', ignore_errors=True)
         delay_s = play(args, {name: str(path or '') for name, path in voices.items()})
         recorded = read_recorded(args.out / 'bag')

@@ -15,6 +15,7 @@ import sys
 import numpy as np
 
 from timar_ros.motion import ARKIT_NAMES
+from timar_ros.outputs import check_new_file
 from timar_ros.retarget.correspondence import carry_over, read_landmarks
 from timar_ros.retarget.face import (
     N_ARKIT,
@@ -111,6 +112,7 @@ def main(args=None) -> int:
     )
     given = parser.parse_args(args)
     try:
+        check_new_file(given.out)
         flame = read_flame(given.flame, given.first_expression)
         shapes = read_blendshapes(given.shapes)
         landmarks = read_landmarks(given.landmarks) if given.landmarks else None

@@ -17,16 +17,23 @@ _SPACE = get_space('arkit55')
 def write_bag(bags, tmp_path):
     """Return a writer of bags of 12 s with heads seen in some spans, s; yaw is a ramp."""
 
-    def write(agent_seen=((0.0, 12.0),), user_seen=(), voices=('user', 'agent')):
-        with bags.Writer(tmp_path / 'talk', 'mcap') as bag:
+    def write(
+        agent_seen=((0.0, 12.0),),
+        user_seen=(),
+        voices=('user', 'agent'),
+        name='talk',
+        seconds=12.0,
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with bags.Writer(tmp_path / name, 'mcap') as bag:
             for seed, voice in enumerate(voices):
-                bag.write_chunks(f'/{voice}/audio', bags.voice(seed, 12.0))
+                bag.write_chunks(f'/{voice}/audio', bags.voice(seed, seconds))
             for topic, spans in (('/agent/motion', agent_seen), ('/user/head_motion', user_seen)):
                 for begin, end in spans:
                     # 30 frames a second, as cameras have
                     for i in range(round(begin * 30), round(end * 30)):
                         _write_head(bag, topic, bags.begin_ns + i * 10**9 // 30, i / 30)
-        return tmp_path / 'talk'
+        return tmp_path / name
 
     return write
 
@@ -108,3 +115,55 @@ def test_the_users_head_comes_along_where_it_was_seen_throughout(write_bag, tmp_
 def test_a_bag_that_cannot_be_learned_from_is_refused(write_bag, tmp_path, recorded, message):
     with pytest.raises(ValueError, match=message):
         _convert(write_bag(**recorded), tmp_path / 'clips')
+
+
+def _names(out):
+    return sorted(path.name.removesuffix('_agent.npz') for path in out.glob('*_agent.npz'))
+
+
+def test_clips_have_the_whole_name_of_the_folder(write_bag, tmp_path):
+    out = tmp_path / 'clips'
+    for name, seconds in (('2026-05-01T10.15.03-talk', 8.0), ('2026-05-01T10.15.41-talk', 6.5)):
+        _convert(write_bag(agent_seen=((0.0, seconds),), name=name, seconds=seconds), out)
+
+    assert _names(out) == ['2026-05-01T10.15.03-talk_00', '2026-05-01T10.15.41-talk_00']
+
+
+def test_a_bag_of_the_same_name_is_numbered_on_and_the_same_bag_is_not_written_twice(
+    write_bag, tmp_path, capsys
+):
+    out = tmp_path / 'clips'
+    monday = write_bag(agent_seen=((0.0, 8.0),), name='monday/session', seconds=8.0)
+    tuesday = write_bag(agent_seen=((0.0, 6.5),), name='tuesday/session', seconds=6.5)
+    _convert(monday, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    _convert(tuesday, out)
+    capsys.readouterr()
+    clips = _convert(monday, out)
+
+    assert _names(out) == ['session_00', 'session_01']
+    assert {name: (out / name).read_bytes() for name in before} == before
+    assert [round(clip.n_frames / 25) for clip in clips] == [8, 6]
+    assert 'session_00: 8.0 s, is there already' in capsys.readouterr().out
+    assert all(not path.name.startswith('.') for path in out.iterdir())
+
+
+def test_the_folder_one_stands_in_and_a_single_file_give_the_bags_name(
+    write_bag, tmp_path, monkeypatch
+):
+    bag = write_bag(agent_seen=((0.0, 6.0),), name='a.b', seconds=6.0)
+    monkeypatch.chdir(bag)
+
+    bag_to_clips.main(['.', str(tmp_path / 'here')])
+
+    assert _names(tmp_path / 'here') == ['a.b_00']
+    assert bag_to_clips.clip_name(bag / 'x.1_0.mcap') == 'x.1_0'
+    assert bag_to_clips.clip_name(bag / 'x.1_0.db3.zstd') == 'x.1_0'
+    assert bag_to_clips.clip_name(bag / 'metadata.yaml') == 'a.b'
+
+
+def test_what_a_bag_loses_as_clips_is_said_in_seconds(write_bag, tmp_path, capsys):
+    _convert(write_bag(agent_seen=((0.0, 5.5), (9.0, 11.0))), tmp_path / 'clips')
+
+    assert '6.5 of 12.0 s left out' in capsys.readouterr().out
