@@ -86,7 +86,9 @@ def read_bag_and_heads(
     for item in conversation.items(lead_ns=lead_ns):
         if isinstance(item, Heard):
             placed = item.placed
-            delivery = Delivery(placed.packet, placed.due_ns, placed.arrival_ns)
+            # as replay publishes it: the user's sound when it has ended, the agent's as it is sent
+            arrival_ns = placed.end_ns if item.voice == 'user' else placed.due_ns
+            delivery = Delivery(placed.packet, placed.due_ns, arrival_ns)
             deliveries.setdefault(item.voice, []).append(delivery)
             ends.append(placed.end_ns)
         else:
@@ -94,6 +96,8 @@ def read_bag_and_heads(
                 frames[item.head][item.stamp_ns] = _motion(item, space)
             except (ValueError, AttributeError) as error:
                 conversation.blame(item.head, str(error))
+    for feed in deliveries.values():
+        feed.sort(key=lambda delivery: delivery.arrival_ns)
     notes = conversation.notes + conversation.counted_problems()
     notes += [
         f'the bag has no {voice}/audio; the {voice} is taken to be silent'

@@ -21,6 +21,7 @@ from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.buffer import VoiceTrack, index_of
 from timar_ros.stream.ingest import VoiceIngest
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
+from timar_ros.stream.stamps import StampReader
 
 _SECOND_NS = 1_000_000_000
 _SAMPLE_NS = _SECOND_NS // SAMPLE_RATE_HZ  # 62,500 exactly
@@ -29,10 +30,6 @@ SAME_CLOCK_NS = 60 * _SECOND_NS
 # A user's stamps that go back by more, or ahead of the time of recording, are a clock that jumped.
 _LARGEST_BACK_NS = 1 * _SECOND_NS
 _LARGEST_AHEAD_NS = 8 * _SECOND_NS
-# Stamps are those of the arrival where nearly all sounds would end after they were recorded.
-_FEWEST_ARRIVALS = 10
-_ARRIVAL_SHARE = 0.95
-_SMALLEST_ARRIVAL_NS = 20_000_000  # as `max_jitter_ms` of a live voice
 # Where the count begins of a stream that has none: what comes before its first packet has one too.
 _FIRST_COUNT = 2**32
 
@@ -125,19 +122,14 @@ def capture_shift(opening: Sequence[tuple[int, AudioPacket]]) -> int:
     """
     Return by how much a user's stamps are to be moved, 0 or less.
 
-    A sound cannot end after it was recorded. Where nearly all do, they are stamped at their
-    arrival (naoqi_driver does), or by a clock that is ahead: they are moved back to where the last
-    of them can have been captured.
+    The live rule, with what the opening tells known from the first message on.
     """
-    ends = [
-        packet.stamp_ns + _length_ns(packet) - received_ns
-        for received_ns, packet in opening
-        if packet.stamp_ns and received_ns
-    ]
-    n_late = sum(end > _SMALLEST_ARRIVAL_NS for end in ends)
-    if len(ends) < _FEWEST_ARRIVALS or n_late < _ARRIVAL_SHARE * len(ends):
-        return 0
-    return -max(ends)
+    reader = StampReader('user')
+    for received_ns, packet in opening:
+        if packet.stamp_ns and received_ns:
+            reader.read(packet.stamp_ns, _length_ns(packet), received_ns)
+    is_sure = reader.take_warning() is not None
+    return -reader.shift_ns if is_sure else 0
 
 
 def _offset(voice: str, opening: Sequence[tuple[int, AudioPacket]]) -> int | None:
@@ -168,7 +160,7 @@ class Placed:
     Attributes:
         packet: with the stamp, the count and the time of sending that put it there.
         due_ns: no sample of it counts at a planning moment before this.
-        arrival_ns: when it arrived.
+        arrival_ns: when it was recorded, or as far as that is known.
         end_ns: when its last sample has sounded.
     """
 
@@ -239,9 +231,9 @@ class Placer:
         if self._jumps(begin_ns, begin_ns + length_ns, arrival_ns):
             return None
         self._arrival_ns = arrival_ns
-        if packet.stamp_ns == 0 and not self.n_placed and is_user:
-            # the clock may begin at zero; the live rule decides
-            stamp_ns = 0 if arrival_ns <= length_ns + _SECOND_NS else None
+        # whether a zero can be true is for the live rules to say
+        zero = 0 if packet.stamp_ns == 0 else None
+        stamp_ns = zero if stamp_ns is None else stamp_ns
         claimed = dataclasses.replace(packet, stamp_ns=stamp_ns, sent_ns=sent_ns)
         placed = self._resolve(claimed, begin_ns, arrival_ns)
         if placed is None:
@@ -250,6 +242,7 @@ class Placer:
         due_ns = placed.stamp_ns
         if not is_user:
             due_ns = arrival_ns if sent_ns is None else sent_ns
+            placed = dataclasses.replace(placed, sent_ns=due_ns)
         return Placed(placed, due_ns, arrival_ns, placed.stamp_ns + length_ns)
 
     def finish(self) -> None:
@@ -278,7 +271,7 @@ class Placer:
         if index is None:  # came again; what counts its samples may be heard and counted again
             return packet if packet.stamp_ns and packet.first_sample else None
         stamp_ns = packet.stamp_ns
-        if stamp_ns is None or index_of(stamp_ns) != index:
+        if not stamp_ns or index_of(stamp_ns) != index:
             stamp_ns = index * _SAMPLE_NS
         count = self._count.of(packet, index)
         return dataclasses.replace(packet, stamp_ns=stamp_ns, first_sample=count)
