@@ -10,6 +10,7 @@ the bound in the message; frames of plans and samples are cut or clipped, and co
 SAMPLE_RATES_HZ = (4_000, 384_000)  # lowest and highest rate of a voice
 MAX_CHANNELS = 16  # interleaved, of one voice
 MAX_VOICE_MESSAGE_BYTES = 4_000_000  # one message of user/audio or agent/audio
+MAX_PACKET_S = 60  # of sound in one message of a voice
 MAX_UTTERANCE_MESSAGE_BYTES = 64_000_000  # one message of speaker/utterance
 MAX_UTTERANCE_S = 600  # speech that waits to be spoken: an utterance sent at once
 MAX_PLAN_FRAMES = 3_000  # of one HeadMotionPlan: two minutes at 25 fps; the rest is cut

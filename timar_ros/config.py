@@ -304,12 +304,16 @@ class HearingConfig:
         self_hearing_db: by how much to attenuate.
         self_hearing_hold_ms: how long the robot's voice lingers in the room and the drivers.
         max_jitter_ms: stamps nearer than this to the sample count are taken to agree with it.
+        user_channel: of the user's voice: 'mean' of all, or the index of the one to hear.
+        agent_channel: likewise, of the robot's voice.
     """
 
     self_hearing: str = 'off'
     self_hearing_db: float = 20.0
     self_hearing_hold_ms: int = 200
     max_jitter_ms: int = 20
+    user_channel: str = 'mean'
+    agent_channel: str = 'mean'
 
     def __post_init__(self):
         _one_of('self_hearing', self.self_hearing, ('off', 'attenuate', 'gate'))

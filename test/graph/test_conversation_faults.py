@@ -7,9 +7,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from std_msgs.msg import String
+from std_msgs.msg import ByteMultiArray, Int16MultiArray, Int64, String
 
-from timar_ros.msg import HeadStyle
+from timar_ros.msg import HeadMotion, HeadStyle
 from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
 from timar_ros.nodes.recording import Voice, conversation_events
 
@@ -144,20 +144,88 @@ def test_stamps_that_jump_are_counted_and_the_head_does_not_jump(play_faulty, pa
     assert_goes_on(partner, start_ns)
 
 
+@pytest.mark.parametrize(
+    'msg',
+    [
+        String(data='hello'),
+        Int64(data=7),
+        ByteMultiArray(data=[b'\x00', b'\x01']),
+        Int16MultiArray(data=[1, 2, 3]),
+    ],
+    ids=lambda msg: type(msg).__name__,
+)
 def test_a_foreign_message_is_refused_and_the_node_lives_on(
-    start_conversation, partner, other_graph, make_voice
+    start_conversation, partner, other_graph, make_voice, msg
 ):
     start_conversation()
     partner.meet()
     partner.node.destroy_publisher(partner.voices.pop('agent'))
-    foreign = other_graph.node('foreign').create_publisher(String, 'agent/audio', 10)
+    foreign = other_graph.node('foreign').create_publisher(type(msg), 'agent/audio', 10)
     assert partner.graph.spin_until(lambda: foreign.get_subscription_count())
 
-    foreign.publish(String(data='hello'))
+    for _ in range(3):
+        foreign.publish(msg)
 
-    assert partner.await_value('refused_messages', 1) == 1
+    assert partner.await_value('refused_messages', 3) == 3
     partner.converse(make_voice(0.8))
     assert len(partner.plans) >= 2
+    assert partner.value('faults') is None, 'a fault begins the conversation anew'
+
+
+def test_an_array_is_heard_where_a_parameter_states_its_format(
+    start_conversation, partner, other_graph, make_voice
+):
+    start_conversation(agent_audio_format='S16LE,16000,1')
+    partner.meet()
+    partner.node.destroy_publisher(partner.voices.pop('agent'))
+    foreign = other_graph.node('foreign').create_publisher(Int16MultiArray, 'agent/audio', 10)
+    assert partner.graph.spin_until(lambda: foreign.get_subscription_count())
+
+    foreign.publish(Int16MultiArray(data=[100] * 1600))
+    partner.converse(make_voice(0.8))
+
+    assert partner.await_value('agent_samples', 1600) == 1600
+
+
+def test_one_packet_of_huge_samples_is_cut_and_the_head_moves_on(play_faulty, partner):
+    def spoil(events):
+        msg = user_events(events)[20].msg
+        n = len(msg.data) // 4
+        msg.data = array.array('B', np.full(n, 3e38, '<f4').tobytes())
+        return events
+
+    start_ns = play_faulty(spoil)
+
+    assert partner.await_value('user_clipped_samples', 1) == 320
+    assert_goes_on(partner, start_ns)
+    assert partner.value('bad_plans') == '0'
+
+
+def test_head_frames_of_the_far_future_are_refused(start_conversation, partner):
+    start_conversation()
+    partner.meet()
+    head = partner.node.create_publisher(HeadMotion, 'user/head_motion', 10)
+    assert partner.graph.spin_until(head.get_subscription_count)
+
+    msg = HeadMotion(expression_space='flame50')
+    msg.neck.w = 1.0
+    msg.header.stamp = stamp_from_ns(partner.time_ns + 3600 * 10**9)
+    head.publish(msg)
+
+    assert partner.await_value('refused_messages', 1) == 1
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [{'user_channel': 'left'}, {'agent_channel': '-1'}, {'user_audio_format': 'S16LE'}],
+)
+def test_a_channel_or_format_that_is_none_is_refused_at_the_start(
+    start_conversation, partner, changes
+):
+    node = start_conversation(**changes)
+
+    (name,) = changes
+    assert name in node._refusal
 
 
 @pytest.mark.parametrize('step_s', [-5.0, 60.0])

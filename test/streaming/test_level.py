@@ -180,3 +180,42 @@ def test_the_level_of_a_window_is_in_decibels_of_full_scale():
     assert level_db(half, is_present) == pytest.approx(-3.01, abs=0.01)
     assert level_db(np.zeros(10, np.float32)) == -120
     assert level_db(tone, np.zeros(SECOND, bool)) == -120
+
+
+@pytest.mark.parametrize('value', [2.0, 4.0, 100.0, 32768.0])
+@pytest.mark.parametrize('at_s', [0, 3])
+def test_a_glitch_beyond_full_scale_does_not_deafen(value, at_s):
+    speech = make_speech(8)
+    spoiled = speech.copy()
+    spoiled[at_s * SECOND : at_s * SECOND + 320] = value
+
+    clean, _ = run(speech)
+    heard, _ = run(spoiled)
+
+    after = slice((at_s + 2) * SECOND, None)
+    assert rms(heard[after]) > 0.9 * rms(clean[after])
+    assert np.isfinite(heard).all()
+
+
+@pytest.mark.parametrize('chunk', [160, 997])
+def test_a_glitch_counts_the_same_however_it_was_cut(chunk):
+    speech = make_speech(3)
+    speech[SECOND : SECOND + 6_000] = 3.0
+    whole, last = run(speech)
+
+    pieces, state = [], LevelState()
+    for start in range(0, len(speech), chunk):
+        piece, state = run(speech[start : start + chunk], state)
+        pieces.append(piece)
+
+    assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+    assert state.n_beyond == pytest.approx(last.n_beyond)
+
+
+@pytest.mark.parametrize(('gain', 'most'), [(10, 2), (200, 8)])
+def test_a_voice_that_is_overdriven_all_the_time_is_still_brought_near_its_level(gain, most):
+    normal, _ = run(make_speech(6))
+
+    heard, _ = run(np.clip(make_speech(6) * gain, -4, 4))
+
+    assert 1 / most < rms(heard[3 * SECOND :]) / rms(normal[3 * SECOND :]) < most

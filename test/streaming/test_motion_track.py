@@ -3,6 +3,7 @@
 """The user's head on the grid of the model."""
 
 import numpy as np
+import pytest
 
 from timar_ros.stream.motion_track import MotionTrack
 
@@ -56,3 +57,37 @@ def test_of_two_frames_with_one_stamp_the_later_holds():
     track.write(0, np.array([7, 7], np.float32))
 
     np.testing.assert_array_equal(track.read([0], 0)[0], [[7, 7]])
+
+
+def test_frames_of_the_far_future_are_refused_and_do_not_blind():
+    track = make_track([0, 40])
+    with pytest.raises(ValueError, match='up to 60 s ahead of arrival, got 3600.0 s'):
+        track.write(3_600_000 * MS, np.zeros(2, np.float32), now_ns=0)
+
+    _, is_seen = track.read([20 * MS], seen_until_ns=100 * MS)
+
+    np.testing.assert_array_equal(is_seen, True)
+
+
+def test_a_flood_of_future_frames_of_a_recording_leaves_room_for_those_of_now():
+    track = MotionTrack(2)
+    for i in range(20_001):
+        track.write((3_600_000 + i) * MS, np.zeros(2, np.float32))
+
+    for stamp in (0, 40):
+        track.write(stamp * MS, np.array([stamp, 0], np.float32))
+    motion, is_seen = track.read([20 * MS], seen_until_ns=100 * MS)
+
+    np.testing.assert_array_equal(is_seen, True)
+    np.testing.assert_allclose(motion[0, 0], 20)
+    assert len(track._stamps) < 10, 'what lies an hour ahead is forgotten'
+
+
+def test_an_idle_robot_keeps_the_newest_frames():
+    track = make_track(range(0, 40 * 20_010, 40))
+
+    last = 40 * 20_009
+    _, is_seen = track.read([last * MS], seen_until_ns=last * MS)
+
+    np.testing.assert_array_equal(is_seen, True)
+    assert len(track._stamps) == 20_000

@@ -27,7 +27,7 @@ from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.health import Health, session_health
 from timar_ros.nodes.hearing import VoiceSubscription
 from timar_ros.nodes.latched import LatchedOrNotSubscription
-from timar_ros.nodes.message_size import held_bytes
+from timar_ros.nodes.message_size import held_bytes, too_large
 from timar_ros.nodes.params import declare
 from timar_ros.nodes.playout import FrameQueue
 from timar_ros.nodes.running import construct, run
@@ -138,7 +138,10 @@ class ConversationNode(AnsweringLifecycleNode):
         self.schedule = conversation.schedule
         outlets = (self._now_ns, self._publish_plan, self._warn)
         previous = self._session
-        self._session = Session(conversation, self._detector, params.frame_id, *outlets, previous)
+        formats = params.stated_formats()
+        self._session = Session(
+            conversation, self._detector, params.frame_id, *outlets, previous, formats
+        )
         self._worker = Worker(self._on_refused, self._on_fault)
         self._frames.clear()
         self._plans.clear()
@@ -222,8 +225,12 @@ class ConversationNode(AnsweringLifecycleNode):
                 'use_sim_time is set and no /clock has come; audio is dropped until it does'
             )
             return
-        job = functools.partial(self._session.hear, voice, msg, now_ns)
-        if not self._worker.do(job, n_bytes=held_bytes(msg)):
+        job, n_bytes = functools.partial(self._session.hear, voice, msg, now_ns), held_bytes(msg)
+        problem = too_large(n_bytes)
+        if problem:
+            self._counts['refused_messages'] += 1
+            self._warn(f'{voice} audio: {problem}')
+        elif not self._worker.do(job, n_bytes):
             self._warn('the worker is behind by minutes of audio; the newest is dropped')
 
     def _on_audio_info(self, voice: str, info) -> None:
@@ -371,6 +378,8 @@ class ConversationNode(AnsweringLifecycleNode):
             counters = {**of_session, **counters}
         rates = ('user_messages', 'agent_messages', 'plans', 'frames')
         trouble, shown = self._health.look(counters, figures, rates, time.monotonic())
+        unheard = [voice.problem for voice in self._voices.values() if voice.problem]
+        trouble = '; '.join([*unheard, *([trouble] if trouble else [])])
         if self._worker is None:
             error = DiagnosticStatus.ERROR
             self._diagnostics.publish(shown, self._refusal, note='not active', level=error)

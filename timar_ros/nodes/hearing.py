@@ -1,54 +1,48 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-One voice's subscriptions: whatever type and reliability its publishers have.
+One voice's subscription: whatever type and reliability its publishers have.
 
-Knows the graph: who publishes on a topic, as what. Refuses to know what the messages hold; they go
-on as they came, with the time of arrival.
+Responsible for following the graph: who publishes on a topic, as what. Not for what the messages
+hold; they are passed on as they came.
 """
-
-import importlib
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-AUDIO_CHUNK = 'timar_ros/msg/AudioChunk'
-_AUDIO_INFO = 'audio_common_msgs/msg/AudioInfo'
+from timar_ros.nodes.message_class import message_class
+from timar_ros.stream.audio_types import AUDIO_CHUNK, AUDIO_INFO, is_known, preference
+from timar_ros.strict import shortened
+
 # Chunks of 20 ms: 4 s of a stalled executor.
 _DEPTH = 200
-
-
-def message_class(type_name: str):
-    """
-    Import a message class by its ROS name, e.g. 'timar_ros/msg/AudioChunk'.
-
-    Raises:
-        ValueError: the name is malformed, or nothing of that name is installed here.
-    """
-    parts = type_name.split('/')
-    if len(parts) != 3 or parts[1] != 'msg':
-        raise ValueError(
-            f"a message type must look like 'package/msg/Name', got {type_name!r}; "
-            "'auto' takes the publisher's"
-        )
-    try:
-        return getattr(importlib.import_module(f'{parts[0]}.msg'), parts[2])
-    except (ImportError, AttributeError) as error:
-        raise ValueError(
-            f'{type_name} cannot be imported here ({error}); install or source the workspace of '
-            f'{parts[0]}, or publish {AUDIO_CHUNK}'
-        ) from None
+# Looks without a message after which another type that is there, too, is tried.
+_SILENT_LOOKS = 4
+# Failures of the middleware in a row after which they are reported; a type that has just been
+# dropped may still be in use.
+_N_FAILURES = 3
 
 
 class VoiceSubscription:
     """
-    Subscribe to one voice and stay matched to its publishers.
+    Subscribe to one voice and stay matched to its publishers. Call `match` about once a second.
+
+    The middleware takes one type on a topic. Of several that are published the one that is most
+    surely audio is heard; where it is silent for a few seconds (its publisher was killed, and is
+    still in the graph) the next one is tried. Types that cannot be heard are tried again when the
+    set of published types changes.
 
     Args:
         node: that subscribes.
         topic: relative name, as remapped by the user.
-        type_name: the message type, or 'auto' for the publishers' own types.
+        type_name: the message type, or 'auto' for the publishers' own.
         on_audio: called with each message.
         on_info: called with each `AudioInfo` of a driver that describes its audio there.
+
+    Attributes:
+        n_publishers: at the last look.
+
+    Raises:
+        ValueError: `type_name` is not 'auto', and no message type that is installed here.
     """
 
     def __init__(self, node, topic: str, type_name: str, on_audio, on_info):
@@ -61,37 +55,76 @@ class VoiceSubscription:
         self._on_audio = on_audio
         self._on_info = on_info
         self._info = None
-        self._subscriptions = {}  # type name -> (reliability, subscription)
-        self._refused = set()
+        self._subscription = None
+        self._current: tuple | None = None  # type name and reliability of the subscription
+        self._choice = ''  # type name that is wanted
+        self._offered: set[str] = set()
+        self._refused: dict[str, str] = {}  # type name -> why
+        self._n_failures = 0
+        self._n_silent = 0
         self.match()
 
+    @property
+    def problem(self) -> str:
+        """What cannot be heard of what is published, and why; empty if nothing."""
+        refused = [f'{shortened(name)}: {why}' for name, why in self._refused.items()]
+        unheard = sorted(self._offered - set(self._refused) - {self._heard})
+        if self._heard in self._offered and unheard:
+            names = ', '.join(shortened(name) for name in unheard[:4])
+            refused.append(f'{names}: another type is heard, {self._heard}; stop one of them')
+        return f'{self.topic}: cannot hear {"; ".join(refused[:4])}' if refused else ''
+
     def match(self) -> None:
-        """Subscribe anew where the publishers' types or reliability ask for it; cheap if not."""
+        """Subscribe again where the publishers' types or reliability ask for it; cheap if not."""
         resolved = self._node.resolve_topic_name(self.topic)
         publishers = self._node.get_publishers_info_by_topic(resolved)
         self.n_publishers = len(publishers)
-        wanted = {}
+        offered: dict[str, list] = {}
         for info in publishers:
-            if self._type_name in ('auto', info.topic_type):
-                wanted.setdefault(info.topic_type, []).append(info.qos_profile.reliability)
-        if not wanted and self._subscriptions:
+            offered.setdefault(info.topic_type, []).append(info.qos_profile.reliability)
+        if set(offered) != self._offered:
+            self._offered, self._refused, self._n_failures = set(offered), {}, 0
+            self._choice = ''
+        wanted = self._choose(offered)
+        if wanted is None:
+            # Something to be discovered by, as long as nobody publishes what we can take.
+            if self._subscription is None:
+                default = AUDIO_CHUNK if self._type_name == 'auto' else self._type_name
+                self._subscribe(default, [])
             return
-        # The middleware may not take two types on one topic: the old one goes first.
-        for type_name in set(self._subscriptions) - set(wanted):
-            self._node.destroy_subscription(self._subscriptions.pop(type_name)[1])
-        # Something to be discovered by, as long as nobody publishes what we can take.
-        default = AUDIO_CHUNK if self._type_name == 'auto' else self._type_name
-        for type_name in wanted or [default]:
-            self._subscribe(type_name, wanted.get(type_name, []))
+        self._subscribe(wanted, offered[wanted])
 
     def close(self) -> None:
         """Hear nothing any more."""
-        for _, subscription in self._subscriptions.values():
-            self._node.destroy_subscription(subscription)
-        self._subscriptions = {}
+        self._drop()
         if self._info is not None:
             self._node.destroy_subscription(self._info)
             self._info = None
+
+    @property
+    def _heard(self) -> str:
+        return self._current[0] if self._current else ''
+
+    def _choose(self, offered: dict[str, list]) -> str | None:
+        """Return the type to hear, None where nothing that can be heard is published."""
+        names = [name for name in offered if self._type_name in ('auto', name)]
+        names = sorted((n for n in names if n not in self._refused), key=preference)
+        for name in list(names):
+            try:
+                message_class(name)
+            except ValueError as error:
+                self._refuse(name, error)
+                names.remove(name)
+        if not names:
+            return None
+        if self._choice not in names:
+            self._n_silent, self._choice = 0, names[0]
+        self._n_silent += 1
+        audio = [name for name in names if is_known(name)]
+        if self._n_silent > _SILENT_LOOKS and len(audio) > 1 and self._choice in audio:
+            following = audio[(audio.index(self._choice) + 1) % len(audio)]
+            self._n_silent, self._choice = 0, following
+        return self._choice
 
     def _subscribe(self, type_name: str, offered) -> None:
         # Best effort meets every publisher; reliable meets only reliable ones, and loses nothing.
@@ -100,30 +133,50 @@ class VoiceSubscription:
             if ReliabilityPolicy.BEST_EFFORT in offered
             else ReliabilityPolicy.RELIABLE
         )
-        have = self._subscriptions.get(type_name)
-        if type_name in self._refused or (have and have[0] == reliability):
+        wanted = type_name, reliability
+        if self._current == wanted:
             return
-        if have:
-            self._node.destroy_subscription(self._subscriptions.pop(type_name)[1])
+        self._drop()
         qos = QoSProfile(depth=_DEPTH, reliability=reliability)
         try:
-            cls = message_class(type_name)
-            subscription = self._node.create_subscription(cls, self.topic, self._on_audio, qos)
+            self._subscription = self._node.create_subscription(
+                message_class(type_name), self.topic, self._take, qos
+            )
         except (ValueError, RuntimeError) as error:  # rclpy's own errors are RuntimeErrors
-            self._refused.add(type_name)
-            self._node.get_logger().error(f'{self.topic}: cannot hear {type_name}: {error}')
+            self._n_failures += 1
+            if self._n_failures == _N_FAILURES:
+                self._refuse(type_name, error)
             return
-        self._subscriptions[type_name] = (reliability, subscription)
+        self._n_failures = 0
+        self._current = wanted
         if type_name.startswith('audio_common_msgs/msg/AudioData') and self._info is None:
             self._subscribe_info()
+
+    def _drop(self) -> None:
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+        self._subscription = self._current = None
+
+    def _take(self, msg) -> None:
+        self._n_silent = 0
+        self._on_audio(msg)
+
+    def _refuse(self, type_name: str, error: Exception) -> None:
+        self._refused[type_name] = shortened(str(error), 300)
+        self._node.get_logger().error(
+            f'{self.topic}: cannot hear {shortened(type_name)}: {self._refused[type_name]}'
+        )
 
     def _subscribe_info(self) -> None:
         """Hear what ros-drivers' AudioData leaves out, latched beside the audio topic."""
         resolved = self._node.resolve_topic_name(self.topic)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._info = self._node.create_subscription(
-            message_class(_AUDIO_INFO),
-            resolved.rsplit('/', 1)[0] + '/audio_info',
-            self._on_info,
-            latched,
-        )
+        try:
+            self._info = self._node.create_subscription(
+                message_class(AUDIO_INFO),
+                resolved.rsplit('/', 1)[0] + '/audio_info',
+                self._on_info,
+                latched,
+            )
+        except (ValueError, RuntimeError) as error:
+            self._node.get_logger().error(f'{self.topic}: no audio_info: {shortened(str(error))}')

@@ -18,10 +18,12 @@ from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.precision import DTYPES
 from timar_ros.model.timar import TIMAR
 from timar_ros.nodes.params import parameter
-from timar_ros.stream.audio import AudioPacket
+from timar_ros.stream.audio import AudioFormat, AudioPacket, format_from_text
+from timar_ros.stream.channels import parse_channel
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.style import AgentStyle
 from timar_ros.stream.vad import SpeechDetector
+from timar_ros.stream.voices import VOICES
 
 # Parameters up to which a second thread gains little, and on a busy robot waits for the first.
 _SMALL = 20_000_000
@@ -110,6 +112,20 @@ class ConversationParams:
     agent_audio_type: str = parameter(
         'auto', "message type of agent/audio, package/msg/Name; auto: the publishers'"
     )
+    user_audio_format: str = parameter(
+        '',
+        'format of messages on user/audio that do not state theirs (AudioData without AudioInfo, '
+        "std_msgs arrays): encoding, rate and channels, such as 'S16LE,16000,1'; empty: none",
+    )
+    agent_audio_format: str = parameter('', 'the same for agent/audio')
+    user_channel: str = parameter(
+        _EARS.user_channel,
+        "channel of user/audio to hear: an index from 0 on, or 'mean' of all",
+    )
+    agent_channel: str = parameter(
+        _EARS.agent_channel,
+        "channel of agent/audio to hear: an index from 0 on, or 'mean' of all",
+    )
     self_hearing: str = parameter(
         _EARS.self_hearing,
         "the robot's own voice in the user's microphone, while it speaks: off (an echo canceller "
@@ -140,6 +156,17 @@ class ConversationParams:
 
     def __post_init__(self):
         self.timing_config()
+        for voice in VOICES:
+            for name, read in (('audio_format', format_from_text), ('channel', parse_channel)):
+                try:
+                    read(getattr(self, f'{voice}_{name}'))
+                except ValueError as error:
+                    raise ValueError(f'{voice}_{name}: {error}') from None
+
+    def stated_formats(self) -> dict[str, AudioFormat | None]:
+        """Return the format of each voice whose messages do not state theirs."""
+        texts = {voice: getattr(self, f'{voice}_audio_format') for voice in VOICES}
+        return {voice: format_from_text(text) for voice, text in texts.items()}
 
     def timing_config(self) -> TimingConfig:
         """Return when to plan."""
@@ -214,7 +241,7 @@ def _warm_up(conversation: Conversation, source: str) -> None:
     begin_ns, end_ns = schedule.turn_ns(10), schedule.turn_ns(14)
     rate_hz = schedule.config.sample_rate_hz
     silence = np.zeros(((end_ns - begin_ns) * rate_hz // 1_000_000_000, 1), np.float32)
-    conversation.push_audio('user', AudioPacket(begin_ns, 0, None, rate_hz, silence), begin_ns)
+    conversation.push_audio('user', AudioPacket(begin_ns, 0, None, rate_hz, silence), end_ns)
     moment_ns, n_plans = begin_ns, 0
     while moment_ns < end_ns and not (n_plans >= 4 and conversation.counters()['turns']):
         moment_ns = conversation.next_plan_ns(moment_ns + 1)

@@ -1,8 +1,11 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Responsible for how much memory a message holds, whatever its type. Not for limits on that."""
+"""Responsible for how much memory a message holds, whatever its type, and what is too much."""
+
+from timar_ros.bounds import MAX_VOICE_MESSAGE_BYTES
 
 _OWN_BYTES = 1000  # the object itself, about
+_MAX_BYTES = MAX_VOICE_MESSAGE_BYTES + 100_000  # with what is not sound
 
 
 def held_bytes(value) -> int:
@@ -25,3 +28,13 @@ def held_bytes(value) -> int:
     if hasattr(value, 'itemsize'):  # array.array
         return n * value.itemsize
     return n * max(held_bytes(value[0]), 8)
+
+
+def too_large(n_bytes: int) -> str:
+    """Say of a voice's message that it holds too much to wait with; '' if it does not."""
+    if n_bytes <= _MAX_BYTES:
+        return ''
+    return (
+        f'a message may hold {MAX_VOICE_MESSAGE_BYTES / 1e6:.0f} MB, got {n_bytes / 1e6:.1f} MB; '
+        'send the sound in several messages'
+    )

@@ -15,7 +15,7 @@ from timar_ros.config import SamplingConfig
 from timar_ros.msg import HeadStyle
 from timar_ros.nodes.convert import motion_from_msg, plan_to_msg, stamp_to_ns
 from timar_ros.nodes.speaking import Speaking, VoiceState
-from timar_ros.stream.audio import format_from_info, packet_from_fields
+from timar_ros.stream.audio import AudioFormat, format_from_info, packet_from_fields
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.plan import Plan
 from timar_ros.stream.style import AgentStyle
@@ -59,6 +59,7 @@ class Session:
         publish: called with each plan's message.
         warn: called with each text worth a warning.
         previous: session that has left the head where this one finds it, None before the first.
+        stated: formats of voices whose messages do not state theirs.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Session:
         publish,
         warn,
         previous: 'Session | None' = None,
+        stated: dict[str, AudioFormat | None] | None = None,
     ):
         if previous is not None:
             conversation.follow(previous._conversation)
@@ -87,6 +89,7 @@ class Session:
         self._is_enabled = True
         self._n_clock_jumps = 0
         self._formats = {}
+        self._stated = stated or {}
         self._ignored = set() if previous is None else previous._ignored
         self._speaking = {voice: Speaking(voice, detector) for voice in VOICES}
 
@@ -99,7 +102,11 @@ class Session:
         """
         if not self._is_enabled:
             return
-        packet = packet_from_fields(msg, self._formats.get(voice))
+        audio_format = self._formats.get(voice) or self._stated.get(voice)
+        try:
+            packet = packet_from_fields(msg, audio_format)
+        except ValueError as error:
+            raise ValueError(f'{voice} audio: {error}') from None
         self._conversation.push_audio(voice, packet, arrival_ns)
         self._speaking[voice].push(packet, arrival_ns)
 
@@ -118,10 +125,11 @@ class Session:
         Take one frame of the user's head.
 
         Raises:
-            ValueError: it is not finite, or its expression is malformed.
+            ValueError: it is not finite, its expression is malformed, or it is stamped far ahead.
         """
         stamp_ns, motion = motion_from_msg(self._conversation.space, msg)
-        self._conversation.push_user_motion(stamp_ns, motion)
+        now_ns = self._now_ns()
+        self._conversation.push_user_motion(stamp_ns or now_ns, motion, now_ns)
 
     def restyle(self, msg, arrival_ns: int, persona: str) -> None:
         """

@@ -3,15 +3,39 @@
 """
 Any audio message, recognised by its fields, to one value: `AudioPacket`.
 
-Messages are duck-typed, never imported: two incompatible packages share the name
-`audio_common_msgs`, and most machines have neither. Where a packet belongs in time is `ingest`'s
-business, not this file's.
+Responsible for what messages hold, and for bounds on it. Not for where a packet belongs in time:
+that is `ingest`'s. Messages are duck-typed, never imported: two incompatible packages share the
+name `audio_common_msgs`, and most machines have neither.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from timar_ros.bounds import MAX_SAMPLE, MAX_VOICE_MESSAGE_BYTES
+from timar_ros.stream import pcm
+from timar_ros.stream.audio_format import (
+    AudioFormat,
+    check_voice,
+    format_from_info,
+    format_from_text,
+)
+from timar_ros.stream.pcm import CHUNK_ENCODINGS, pcm_from_samples, samples_from_pcm
+from timar_ros.strict import quoted, shortened
+
+__all__ = [
+    'AudioFormat',
+    'AudioPacket',
+    'bounded',
+    'CHUNK_ENCODINGS',
+    'format_from_info',
+    'format_from_text',
+    'mono_of',
+    'packet_from_fields',
+    'pcm_from_samples',
+    'samples_from_pcm',
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +50,9 @@ class AudioPacket:
             None = the publisher does not count.
         sent_ns: when it was published; None = on arrival.
         sample_rate_hz: of each channel.
-        samples: float32 `[n, channels]` in [-1, 1].
+        samples: float32 `[n, channels]` in [-1, 1]; up to 4 from a publisher that overdrives.
+        n_clipped: of these, how many were beyond 4 times full scale, and are cut to that.
+        peak: the largest magnitude among those before.
     """
 
     stamp_ns: int | None
@@ -34,130 +60,63 @@ class AudioPacket:
     sent_ns: int | None
     sample_rate_hz: int
     samples: np.ndarray
+    n_clipped: int = 0
+    peak: float = 0.0
 
-
-class _Pcm(NamedTuple):
-    """One way to write a sample: value = (stored - zero) / full_scale."""
-
-    dtype: str
-    zero: float
-    full_scale: float
-
-
-_F32 = _Pcm('<f4', 0, 1)
-_S32 = _Pcm('<i4', 0, 2**31)
-_S16 = _Pcm('<i2', 0, 2**15)
-_S8 = _Pcm('<i1', 0, 2**7)
-_U8 = _Pcm('<u1', 2**7, 2**7)
-
-# encodings of AudioChunk, of GStreamer (ros-drivers AudioInfo) and of foxglove RawAudio
-_PCM = {
-    'pcm_s16le': _S16,
-    'pcm_f32le': _F32,
-    'S16LE': _S16,
-    'S32LE': _S32,
-    'F32LE': _F32,
-    'S8': _S8,
-    'U8': _U8,
-    'pcm-s16': _S16,
-}
-CHUNK_ENCODINGS = ('pcm_s16le', 'pcm_f32le')
 
 # PortAudio's sample format codes and the array of mgonzs13's AudioData that each one fills
 _PORTAUDIO = {
-    1: ('float32_data', _F32),
-    2: ('int32_data', _S32),
-    8: ('int16_data', _S16),
-    16: ('int8_data', _S8),
-    32: ('uint8_data', _U8),
+    1: ('float32_data', pcm.F32),
+    2: ('int32_data', pcm.S32),
+    8: ('int16_data', pcm.S16),
+    16: ('int8_data', pcm.S8),
+    32: ('uint8_data', pcm.U8),
 }
-
-_RATES_HZ = (4_000, 384_000)
-
-_ONE_BYTE_FIX = (
-    'the driver seems to send one byte of each 16-bit sample; '
-    'let it publish both (numpy: samples.tobytes(), not a cast to uint8)'
+# introlab's AudioFrame; 24 bits are packed or padded to 32
+_FRAME_FORMATS = {
+    'signed_8': pcm.S8,
+    'signed_16': pcm.S16,
+    'signed_24': pcm.S24_PACKED,
+    'signed_padded_24': pcm.S32,
+    'signed_32': pcm.S32,
+    'unsigned_8': pcm.U8,
+    'unsigned_16': pcm.U16,
+    'unsigned_24': pcm.U24_PACKED,
+    'unsigned_padded_24': pcm.U32,
+    'unsigned_32': pcm.U32,
+    'float': pcm.F32,
+    'double': pcm.F64,
+}
+_STATE_IT = (
+    "state it, e.g. 'S16LE,16000,1' (parameter user_audio_format or agent_audio_format, "
+    'evaluate: --user-format or --agent-format)'
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class AudioFormat:
+def bounded(packet: AudioPacket) -> AudioPacket:
     """
-    What an `AudioData` message leaves out: rate, channels and encoding of its bytes.
+    Return a packet whose samples lie within 4 times full scale; the same where they do.
 
-    Attributes:
-        sample_rate_hz: of each channel.
-        channels: interleaved.
-        encoding: 'S16LE', 'S32LE', 'F32LE', 'S8', 'U8' (GStreamer) or one of `CHUNK_ENCODINGS`.
-    """
-
-    sample_rate_hz: int
-    channels: int
-    encoding: str
-
-
-def format_from_info(info: Any) -> AudioFormat:
-    """
-    Read the format of a stream of `AudioData` from its latched `AudioInfo` (ros-drivers).
+    Nothing that is made of them, a mean or another rate, can overflow then.
 
     Raises:
-        ValueError: the stream is compressed or its sample format is not known.
+        ValueError: a sample is not finite.
     """
-    if info.coding_format.lower() not in ('wave', ''):
+    samples = packet.samples
+    if not samples.size:
+        return packet
+    peak = float(max(samples.max(), -samples.min()))  # NaN where one is
+    if peak <= MAX_SAMPLE:
+        return packet
+    if not np.isfinite(samples).all():
+        n_bad = int((~np.isfinite(samples)).sum())
         raise ValueError(
-            f"audio_info: expected coding_format 'wave', got {info.coding_format!r}; "
-            'start the driver with format:=wave'
+            f'samples must be finite, got {n_bad} of {samples.size} NaN or infinite; '
+            'repair the publisher'
         )
-    if info.sample_format not in _PCM:
-        raise ValueError(
-            f'audio_info: expected sample_format {_one_of(_PCM)}, got {info.sample_format!r}; '
-            'start the driver with sample_format:=S16LE'
-        )
-    return AudioFormat(info.sample_rate, info.channels, info.sample_format)
-
-
-def samples_from_pcm(data: Any, encoding: str, channels: int) -> np.ndarray:
-    """
-    Decode interleaved PCM bytes.
-
-    Args:
-        data: bytes, bytearray, array('B'), uint8 array, or a sequence of byte values.
-        encoding: 'pcm_s16le', 'pcm_f32le' or a name of another package (`AudioFormat`).
-        channels: number of interleaved channels, at least 1.
-
-    Returns:
-        float32 `[n, channels]`, full scale 1.
-
-    Raises:
-        ValueError: the encoding is unknown or the bytes are not whole frames of it.
-    """
-    if encoding not in _PCM:
-        raise ValueError(
-            f'encoding must be {_one_of(_PCM)}, got {encoding!r}; publish {CHUNK_ENCODINGS[0]}'
-        )
-    return _decode(_as_bytes(data), _PCM[encoding], channels, encoding)
-
-
-def pcm_from_samples(samples: np.ndarray, encoding: str) -> bytes:
-    """
-    Encode samples for `AudioChunk.data`; integers round to nearest and clip at full scale.
-
-    Args:
-        samples: `[n, channels]` or `[n]`, full scale 1.
-        encoding: 'pcm_s16le' or 'pcm_f32le'.
-
-    Returns:
-        Interleaved little-endian bytes.
-
-    Raises:
-        ValueError: the encoding is not one of AudioChunk's.
-    """
-    if encoding not in CHUNK_ENCODINGS:
-        raise ValueError(f'encoding must be {_one_of(CHUNK_ENCODINGS)}, got {encoding!r}')
-    samples = np.asarray(samples)
-    if encoding == 'pcm_f32le':
-        return samples.astype('<f4').tobytes()
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype('<i2').tobytes()
+    n_clipped = packet.n_clipped + int((np.abs(samples) > MAX_SAMPLE).sum())
+    samples = np.clip(samples, -MAX_SAMPLE, MAX_SAMPLE)
+    return dataclasses.replace(packet, samples=samples, n_clipped=n_clipped, peak=peak)
 
 
 def mono_of(packet: AudioPacket, channel: str | int = 'mean') -> np.ndarray:
@@ -169,168 +128,223 @@ def mono_of(packet: AudioPacket, channel: str | int = 'mean') -> np.ndarray:
         channel: 'mean' of all, or an index.
 
     Returns:
-        float32 `[n]`.
+        float32 `[n]`, within 4 times full scale.
 
     Raises:
         ValueError: an impossible rate, no channels, a channel that is not there, NaN or infinity.
     """
-    samples, (low, high) = packet.samples, _RATES_HZ
-    if not low <= packet.sample_rate_hz <= high:
-        raise ValueError(
-            f'sample rate must be {low} to {high} Hz, got {packet.sample_rate_hz}; fill in the '
-            'rate of the device'
-        )
+    samples = bounded(packet).samples
     if samples.ndim != 2 or samples.shape[1] < 1:
         raise ValueError(
             f'samples must be [n, channels] with at least 1 channel, got {list(samples.shape)}; '
             'fill in the number of channels'
         )
+    check_voice(packet.sample_rate_hz, samples.shape[1])
     if channel != 'mean' and channel >= samples.shape[1]:
         raise ValueError(
             f'channel {channel} is to be heard, got {samples.shape[1]} channels; '
             f"choose 0 to {samples.shape[1] - 1} or 'mean'"
-        )
-    if not np.isfinite(samples).all():
-        n_bad = int((~np.isfinite(samples)).sum())
-        raise ValueError(
-            f'samples must be finite, got {n_bad} of {samples.size} NaN or infinite; '
-            'repair the publisher'
         )
     if channel != 'mean':
         return samples[:, channel]
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
 
 
-def packet_from_fields(msg: Any, audio_format: AudioFormat | None = None) -> AudioPacket:
+def packet_from_fields(
+    msg: Any,
+    audio_format: AudioFormat | None = None,
+    max_bytes: int = MAX_VOICE_MESSAGE_BYTES,
+) -> AudioPacket:
     """
     Read any audio message this project knows; which one it is shows in its fields.
 
     Known are `timar_ros/AudioChunk`, `AudioData` and `AudioDataStamped` of ros-drivers,
-    `AudioStamped` of mgonzs13, `naoqi_bridge_msgs/AudioBuffer` and `foxglove_msgs/RawAudio`.
+    `AudioStamped` of mgonzs13, `naoqi_bridge_msgs/AudioBuffer`, `foxglove_msgs/RawAudio` and
+    `audio_utils_msgs/AudioFrame`; with a stated format arrays of std_msgs, too.
 
     Args:
         msg: the message, or anything with its fields.
-        audio_format: what was said on `audio_info`; needed by ros-drivers messages only.
+        audio_format: what was said on `audio_info`, or stated by the user; for messages that hold
+            nothing but samples.
+        max_bytes: that a message may hold.
 
     Returns:
-        The packet; a stamp of zero stays zero (`VoiceIngest` knows whether that can be true).
+        The packet; a stamp of zero stays zero (`StampReader` decides whether that can be true).
 
     Raises:
-        ValueError: no known fields, or contents that contradict the description.
+        ValueError: no known fields, contents that contradict the description, or more than is
+            accepted of anything; nothing large was computed.
     """
-    for fields, read in _READERS:
-        if all(hasattr(msg, field) for field in fields):
-            return read(msg, audio_format)
-    names = getattr(msg, 'get_fields_and_field_types', lambda: vars(msg))()
+    try:
+        for fields, read in _READERS:
+            if all(hasattr(msg, field) for field in fields):
+                return bounded(read(msg, audio_format, max_bytes))
+        names = getattr(msg, 'get_fields_and_field_types', lambda: vars(msg))()
+    # NOTE: fields of a known name may be of any type in a stranger's message.
+    except (TypeError, AttributeError, OverflowError, KeyError, IndexError) as error:
+        raise ValueError(
+            f'{_type_name(msg)} is no audio message, though its fields are called like those of '
+            f'one ({shortened(str(error))}); publish timar_ros/AudioChunk'
+        ) from None
     raise ValueError(
-        f'expected an audio message ({_one_of(" + ".join(f) for f, _ in _READERS)}), got '
-        f'{type(msg).__name__} with {", ".join(names)}; publish timar_ros/AudioChunk'
+        f'expected an audio message ({pcm.one_of(" + ".join(f) for f, _ in _READERS)}), got '
+        f'{_type_name(msg)} with {shortened(", ".join(names), 200)}; publish timar_ros/AudioChunk'
     )
 
 
-def _from_audio_chunk(msg: Any, audio_format: AudioFormat | None) -> AudioPacket:
+def _from_audio_chunk(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> AudioPacket:
     if msg.encoding not in CHUNK_ENCODINGS:
         raise ValueError(
-            f'AudioChunk: encoding must be {_one_of(CHUNK_ENCODINGS)}, got {msg.encoding!r}; '
-            'decode before publishing'
+            f'AudioChunk: encoding must be {pcm.one_of(CHUNK_ENCODINGS)}, got '
+            f'{quoted(msg.encoding)}; decode before publishing'
         )
+    n_bytes = pcm.size_of(msg.data)
+    _check_message(n_bytes, max_bytes, msg.sample_rate, msg.channels)
     samples = samples_from_pcm(msg.data, msg.encoding, msg.channels)
     sent_ns = _nanoseconds(msg.sent) or None
     stamp_ns = _nanoseconds(msg.header.stamp)
     return AudioPacket(stamp_ns, int(msg.first_sample), sent_ns, int(msg.sample_rate), samples)
 
 
-def _from_portaudio(msg: Any, audio_format: AudioFormat | None) -> AudioPacket:
+def _from_portaudio(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> AudioPacket:
     audio = getattr(msg, 'audio', msg)
     info = audio.info
     if info.format not in _PORTAUDIO:
         codes = ', '.join(f'{code} ({name})' for code, (name, _) in _PORTAUDIO.items())
         raise ValueError(f'AudioStamped: format must be one of {codes}, got {info.format}')
-    field, pcm = _PORTAUDIO[info.format]
+    field, kind = _PORTAUDIO[info.format]
     values = getattr(audio.audio_data, field)
     filled = [n for n, _ in _PORTAUDIO.values() if len(getattr(audio.audio_data, n))]
     if filled and field not in filled:
         raise ValueError(
             f'AudioStamped: format {info.format} promises {field}, got values in '
             f'{" and ".join(filled)}; '
-            + (_ONE_BYTE_FIX if 'int8' in filled[0] else f'fill {field}')
+            + (pcm.ONE_BYTE_FIX if 'int8' in filled[0] else f'fill {field}')
         )
-    stored = np.asarray(values, dtype=pcm.dtype)
-    samples = _decode(stored.tobytes(), pcm, info.channels, field)
+    _check_message(len(values) * kind.n_bytes, max_bytes, info.rate, info.channels)
+    stored = np.asarray(values, dtype=kind.dtype)
+    samples = pcm.decode(stored.tobytes(), kind, info.channels, field)
     return AudioPacket(_stamp_of(msg), None, None, int(info.rate), samples)
 
 
-def _from_audio_data(msg: Any, audio_format: AudioFormat | None) -> AudioPacket:
-    data = _as_bytes(msg.audio.data if hasattr(msg, 'audio') else msg.data)
+def _from_audio_data(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> AudioPacket:
+    data = msg.audio.data if hasattr(msg, 'audio') else msg.data
+    _check_bytes(msg, data)
     if hasattr(msg, 'info'):
         audio_format = format_from_info(msg.info)
     if audio_format is None:
-        is_mp3 = data[:3] == b'ID3' or (len(data) > 1 and data[0] == 255 and data[1] >= 0xE0)
+        first = bytes(data[:3] if isinstance(data, list | tuple) else memoryview(data)[:3])
+        is_mp3 = first == b'ID3' or (len(first) > 1 and first[0] == 255 and first[1] >= 0xE0)
         raise ValueError(
-            'AudioData does not say its format: expected an AudioInfo on audio_info first, got '
+            f'{_type_name(msg)} does not say its format: expected an AudioInfo on audio_info '
+            'first, got '
             + ('none, and bytes that look like mp3; ' if is_mp3 else 'none; ')
             + 'start the driver with format:=wave and remap its audio_info'
+            + ('' if is_mp3 else f', or {_STATE_IT}')
         )
+    return _from_stated(msg, data, audio_format, max_bytes)
+
+
+def _from_array(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> AudioPacket:
+    _check_bytes(msg, msg.data)
+    if audio_format is None:
+        raise ValueError(
+            f'{_type_name(msg)} holds numbers and not their format: expected a stated one, got '
+            f'none; {_STATE_IT}'
+        )
+    return _from_stated(msg, msg.data, audio_format, max_bytes)
+
+
+def _check_bytes(msg: Any, data: Any) -> None:
+    try:
+        pcm.size_of(data)
+    except ValueError as error:
+        raise ValueError(
+            f'{_type_name(msg)} is no audio: {error}; remap its topic, or publish '
+            'timar_ros/AudioChunk'
+        ) from None
+
+
+def _from_stated(msg: Any, data: Any, audio_format: AudioFormat, max_bytes: int) -> AudioPacket:
     encoding, channels = audio_format.encoding, audio_format.channels
+    _check_message(pcm.size_of(data), max_bytes, audio_format.sample_rate_hz, channels)
     samples = samples_from_pcm(data, encoding, channels)
     return AudioPacket(_stamp_of(msg), None, None, int(audio_format.sample_rate_hz), samples)
 
 
-def _from_naoqi(msg: Any, audio_format: AudioFormat | None) -> AudioPacket:
+def _from_naoqi(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> AudioPacket:
+    _check_message(2 * len(msg.data), max_bytes, msg.frequency, len(msg.channel_map))
     stored = np.asarray(msg.data, dtype='<i2')
-    samples = _decode(stored.tobytes(), _S16, len(msg.channel_map), 'int16')
+    samples = pcm.decode(stored.tobytes(), pcm.S16, len(msg.channel_map), 'int16')
     return AudioPacket(_stamp_of(msg), None, None, int(msg.frequency), samples)
 
 
-def _from_raw_audio(msg: Any, audio_format: AudioFormat | None) -> AudioPacket:
+def _from_raw_audio(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> AudioPacket:
     if msg.format != 'pcm-s16':
-        raise ValueError(f"RawAudio: format must be 'pcm-s16', got {msg.format!r}; publish that")
-    samples = samples_from_pcm(msg.data, msg.format, msg.number_of_channels)
+        raise ValueError(
+            f"RawAudio: format must be 'pcm-s16', got {quoted(msg.format)}; publish that"
+        )
+    channels = msg.number_of_channels
+    _check_message(pcm.size_of(msg.data), max_bytes, msg.sample_rate, channels)
+    samples = samples_from_pcm(msg.data, msg.format, channels)
     stamp_ns = _nanoseconds(msg.timestamp)
     return AudioPacket(stamp_ns, None, None, int(msg.sample_rate), samples)
+
+
+def _from_audio_frame(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> AudioPacket:
+    if msg.format not in _FRAME_FORMATS:
+        raise ValueError(
+            f'AudioFrame: format must be {pcm.one_of(_FRAME_FORMATS)}, got {quoted(msg.format)}; '
+            "set the capture node's format to signed_16"
+        )
+    kind, rate_hz, channels = _FRAME_FORMATS[msg.format], msg.sampling_frequency, msg.channel_count
+    _check_message(pcm.size_of(msg.data), max_bytes, rate_hz, channels)
+    is_padded = 'padded' in msg.format
+    samples = pcm.decode(msg.data, kind, channels, msg.format, is_padded)
+    if len(samples) != msg.frame_sample_count:
+        raise ValueError(
+            f'AudioFrame: frame_sample_count says {msg.frame_sample_count} samples, got '
+            f'{len(samples)} of {channels} channels of {msg.format}; correct the format or the '
+            'count'
+        )
+    return AudioPacket(_stamp_of(msg), None, None, int(rate_hz), samples)
+
+
+def _from_stamped(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> AudioPacket:
+    read = _from_portaudio if hasattr(msg.audio, 'audio_data') else _from_audio_data
+    return read(msg, audio_format, max_bytes)
 
 
 # the first whose fields are all there; AudioStamped has a header and an audio as AudioDataStamped
 _READERS = (
     (('encoding', 'first_sample', 'sample_rate', 'data'), _from_audio_chunk),
     (('number_of_channels', 'format', 'data'), _from_raw_audio),
+    (('channel_count', 'sampling_frequency', 'format', 'data'), _from_audio_frame),
     (('frequency', 'channel_map', 'data'), _from_naoqi),
     (('audio_data', 'info'), _from_portaudio),
-    (('header', 'audio'), lambda msg, audio_format: _from_stamped(msg, audio_format)),
+    (('header', 'audio'), _from_stamped),
+    (('layout', 'data'), _from_array),
     (('data',), _from_audio_data),
 )
 
 
-def _from_stamped(msg: Any, audio_format: AudioFormat | None) -> AudioPacket:
-    read = _from_portaudio if hasattr(msg.audio, 'audio_data') else _from_audio_data
-    return read(msg, audio_format)
-
-
-def _decode(data: bytes, pcm: _Pcm, channels: int, name: str) -> np.ndarray:
-    if channels < 1:
-        raise ValueError(f'channels must be at least 1, got {channels}; fill the message in')
-    frame_bytes = channels * np.dtype(pcm.dtype).itemsize
-    if len(data) % frame_bytes:
-        hint = f'; {_ONE_BYTE_FIX}' if frame_bytes > channels else ''
+def _check_message(n_bytes: int, max_bytes: int, rate_hz: int, channels: int) -> None:
+    """Refuse a message before anything is made of it."""
+    if n_bytes > max_bytes:
         raise ValueError(
-            f'data must be whole frames of {frame_bytes} bytes ({channels} channels of {name}), '
-            f'got {len(data)} bytes{hint}'
+            f'a message may hold {max_bytes / 1e6:.0f} MB, got {n_bytes / 1e6:.1f} MB; send the '
+            'sound in several messages'
         )
-    stored = np.frombuffer(data, dtype=pcm.dtype).reshape(-1, channels)
-    samples = stored.astype(np.float32)
-    if pcm.zero:
-        samples -= np.float32(pcm.zero)
-    if pcm.full_scale != 1:
-        samples *= np.float32(1 / pcm.full_scale)
-    return samples
+    check_voice(rate_hz, channels)
 
 
-def _as_bytes(data: Any) -> bytes:
-    if isinstance(data, str):
-        raise ValueError(f'data must be bytes, got text of {len(data)} characters')
-    if isinstance(data, list | tuple):
-        return bytes(data)
-    return memoryview(data).tobytes()
+def _type_name(msg: Any) -> str:
+    """Return the ROS name of a message's type, such as 'std_msgs/Int64', as far as it shows."""
+    name = getattr(msg, '__msgtype__', None)  # of messages out of a bag
+    if isinstance(name, str):
+        return shortened(name.replace('/msg/', '/'))
+    package, dot, _ = type(msg).__module__.partition('.msg.')
+    return shortened(f'{package}/{type(msg).__name__}' if dot else type(msg).__name__)
 
 
 def _stamp_of(msg: Any) -> int | None:
@@ -339,7 +353,3 @@ def _stamp_of(msg: Any) -> int | None:
 
 def _nanoseconds(time: Any) -> int:
     return int(time.sec) * 1_000_000_000 + int(time.nanosec)
-
-
-def _one_of(names: Any) -> str:
-    return ', '.join(repr(name) for name in names)

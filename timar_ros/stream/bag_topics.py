@@ -4,8 +4,8 @@
 
 import dataclasses
 
+from timar_ros.stream.audio_types import AUDIO_INFO, AUDIO_TYPES
 from timar_ros.stream.bag import Bag
-from timar_ros.stream.bag_types import AUDIO_INFO, AUDIO_TYPES
 from timar_ros.strict import shortened
 
 

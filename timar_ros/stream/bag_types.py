@@ -14,19 +14,11 @@ from typing import Any
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 
 from timar_ros.bounds import MAX_UTTERANCE_MESSAGE_BYTES
+from timar_ros.stream.audio_types import AUDIO_INFO
 from timar_ros.stream.bag_storage import Channel
 from timar_ros.stream.unpack import ZSTD_MAGIC, unpack
 from timar_ros.strict import shortened
 
-AUDIO_TYPES = (
-    'timar_ros/msg/AudioChunk',
-    'audio_common_msgs/msg/AudioData',
-    'audio_common_msgs/msg/AudioDataStamped',
-    'audio_common_msgs/msg/AudioStamped',
-    'naoqi_bridge_msgs/msg/AudioBuffer',
-    'foxglove_msgs/msg/RawAudio',
-)
-AUDIO_INFO = 'audio_common_msgs/msg/AudioInfo'
 # What messages about sound and heads are made of.
 _COMMON = ('builtin_interfaces/', 'std_msgs/', 'geometry_msgs/')
 _IDL_SEPARATOR = '=' * 80 + '\n'
@@ -63,6 +55,10 @@ _OTHERS = {
     'foxglove_msgs/msg/RawAudio': (
         'builtin_interfaces/Time timestamp\nuint8[] data\nstring format\nuint32 sample_rate\n'
         'uint32 number_of_channels'
+    ),
+    'audio_utils_msgs/msg/AudioFrame': (
+        'std_msgs/Header header\nstring format\nuint32 channel_count\n'
+        'uint32 sampling_frequency\nuint32 frame_sample_count\nuint8[] data'
     ),
 }
 

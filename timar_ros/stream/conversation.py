@@ -12,8 +12,6 @@ in both. Reads no clock: the caller says which planning moment it is. One thread
     settle()                                 when there is time
 """
 
-import dataclasses
-
 import numpy as np
 import torch
 
@@ -22,8 +20,8 @@ from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import Turn
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.engine import Engine
-from timar_ros.stream.hearing import SpeechAhead
 from timar_ros.stream.level import ClipLevel, LevelState
+from timar_ros.stream.memory import Memory
 from timar_ros.stream.motion_track import MotionTrack
 from timar_ros.stream.plan import Plan, PlanInForce, glide, stitch
 from timar_ros.stream.schedule import Schedule
@@ -32,22 +30,8 @@ from timar_ros.stream.voices import VOICES, Voices
 
 # From the pose in which it was switched on to that of the first plans.
 _WAKING_S = 1.0
-
-
-@dataclasses.dataclass
-class _Memory:
-    """
-    What a reset forgets, beside the engine's state.
-
-    Schema:
-        first_turn: turn of the grid at which the conversation began; None before its first sample.
-        levels: loudness of each voice up to the last committed turn.
-        ahead: what is encoded already of each voice's open turns.
-    """
-
-    levels: dict[str, LevelState]
-    ahead: dict[str, SpeechAhead]
-    first_turn: int | None = None
+# So many plans in a row that are not finite come from a memory that is not.
+_MAX_BAD_PLANS = 3
 
 
 class Conversation:
@@ -94,16 +78,13 @@ class Conversation:
         self._n_plans = 0
         self._has_moved = False
         self._awake_at = 0
+        self._warnings: list[str] = []
         names = 'plans turns resets clock_jumps missing_user_frames late_user_frames bad_plans'
         self._counts = dict.fromkeys(names.split(), 0)
         self._begin()
 
     def _begin(self) -> None:
-        model = self.engine.model
-        self._memory = _Memory(
-            levels={voice: LevelState() for voice in VOICES},
-            ahead={voice: SpeechAhead(model.speech, model.device) for voice in VOICES},
-        )
+        self._memory = Memory.of(self.engine.model)
         self._state = self.engine.new_state(self._seed)
         self._last_moment: int | None = None
         self._last_answered: int | None = None
@@ -136,9 +117,16 @@ class Conversation:
         """
         self._voices.push(voice, packet, arrival_ns)
 
-    def push_user_motion(self, stamp_ns: int, motion: np.ndarray) -> None:
-        """Take one frame `[M]` of the user's head, from `motion.frame_to_motion`."""
-        self._user_motion.write(stamp_ns, motion)
+    def push_user_motion(
+        self, stamp_ns: int, motion: np.ndarray, now_ns: int | None = None
+    ) -> None:
+        """
+        Take one frame `[M]` of the user's head, from `motion.frame_to_motion`.
+
+        Raises:
+            ValueError: it is stamped far ahead of `now_ns`, when it came (None = not known).
+        """
+        self._user_motion.write(stamp_ns, motion, now_ns)
 
     def push_style(self, stamp_ns: int, style: AgentStyle) -> None:
         """
@@ -160,7 +148,8 @@ class Conversation:
 
     def take_warnings(self) -> list[str]:
         """Return texts worth logging since the last call."""
-        return self._voices.take_warnings()
+        warnings, self._warnings = self._warnings, []
+        return warnings + self._voices.take_warnings()
 
     def plan(self, moment_ns: int) -> Plan | None:
         """
@@ -192,9 +181,22 @@ class Conversation:
                 self._commit(self._next_turn, moment_ns)
             first, motion = self._answer(newest, moment_ns)
         if not np.all(np.isfinite(motion)):
-            self._counts['bad_plans'] += 1
+            self._recover()
             return None
+        self._memory.n_bad_plans = 0
         return self._make_plan(moment_ns, first, self.space.clamp(motion))
+
+    def _recover(self) -> None:
+        """Forget all after a few plans in a row that are not finite: nothing else heals them."""
+        self._counts['bad_plans'] += 1
+        self._memory.n_bad_plans += 1
+        if self._memory.n_bad_plans >= _MAX_BAD_PLANS:
+            self._counts['resets'] += 1
+            self._begin()
+            self._warnings.append(
+                f'planned motion was NaN or infinite {_MAX_BAD_PLANS} times in a row; the memory '
+                'of the conversation is forgotten, and it begins again'
+            )
 
     def accept(self, plan: Plan) -> None:
         """Put a plan in force; its frames count as shown from here on."""

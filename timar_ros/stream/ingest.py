@@ -6,13 +6,14 @@ Packets of one voice onto its track: where each sample belongs, and what went wr
 Nothing here reads a clock; arrival times are arguments.
 """
 
-import collections
 import zlib
 
 import numpy as np
 
-from timar_ros.stream.audio import AudioPacket, mono_of
+from timar_ros.bounds import MAX_PACKET_S, MAX_SAMPLE
+from timar_ros.stream.audio import AudioPacket, bounded, mono_of
 from timar_ros.stream.buffer import VoiceTrack, index_of
+from timar_ros.stream.half_rate import HalfRateWatch
 from timar_ros.stream.pace import LARGEST_JITTER
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.stamps import StampReader
@@ -30,6 +31,7 @@ COUNTERS = (
     'rate_changes',
     'jumps',  # of the clock; what was known is forgotten
     'empty',  # packets without samples
+    'clipped_samples',  # beyond 4 times full scale, cut to that; at their own rate
     'refused',  # packets that raised
 )
 
@@ -47,10 +49,6 @@ _LONGEST_LOSS = SAMPLE_RATE_HZ
 _LONGEST_LEAD = 60 * SAMPLE_RATE_HZ
 # A packet that was overtaken fits a hole within 2 ms.
 _EDGE = SAMPLE_RATE_HZ // 500
-# Float samples beyond this are integers in disguise.
-_LOUDEST = 8
-# Streams near half their announced rate for this many packets send half of each sample.
-_N_HALF_RATE = 100
 
 
 class VoiceIngest:
@@ -122,11 +120,10 @@ class VoiceIngest:
         self._runs: list[Run] = []
         self._unbroken.reset()
         self._recent: dict[tuple, None] = {}
-        self._advances: collections.deque[float] = collections.deque(maxlen=_N_HALF_RATE)
+        self._half_rate = HalfRateWatch()
         self._n_packets = 0
         self._end = 0
         self._last_arrival: int | None = None
-        self._last_time = 0
         self._last_count: int | None = None
 
     def push(self, packet: AudioPacket, arrival_ns: int) -> int | None:
@@ -145,7 +142,9 @@ class VoiceIngest:
                 and the next packet is as welcome as ever.
         """
         try:
+            packet = bounded(packet)
             mono = mono_of(packet, self._channel)
+            self._check_size(packet)
             if len(mono):
                 return self._place(packet, mono, arrival_ns)
             self._counters['empty'] += 1
@@ -154,13 +153,21 @@ class VoiceIngest:
             self._counters['refused'] += 1
             raise ValueError(f'{self._role} audio: {error}') from None
 
-    def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> int | None:
-        peak = max(mono.max(), -mono.min())
-        if peak > _LOUDEST:
-            self._warn(
-                f'samples should be within -1..1, got {peak:.0f}; divide by full scale '
-                'before publishing'
+    def _check_size(self, packet: AudioPacket) -> None:
+        length_s = len(packet.samples) / packet.sample_rate_hz
+        if length_s > MAX_PACKET_S:
+            raise ValueError(
+                f'a message may hold {MAX_PACKET_S} s of sound, got {length_s:.0f} s; send it in '
+                'several messages'
             )
+        if packet.n_clipped:
+            self._counters['clipped_samples'] += packet.n_clipped
+            self._warn(
+                f'samples should be within -1..1, got {packet.peak:.3g}; what is beyond '
+                f'{MAX_SAMPLE:g} is cut to that; divide by full scale before publishing'
+            )
+
+    def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> int | None:
         arrival = index_of(arrival_ns)
         elapsed = 0 if self._last_arrival is None else arrival - self._last_arrival
         self._last_arrival, self._now_ns = arrival, arrival_ns
@@ -244,17 +251,7 @@ class VoiceIngest:
         if claim.count is not None:
             return
         now = claim.nominal if claim.is_stamped else arrival
-        self._advances.append((now - self._last_time) / claim.length)
-        self._last_time = now
-        # regularly twice too late is no loss: random loss would leave longer holes, too
-        mean_advance = sum(self._advances) / _N_HALF_RATE
-        is_half = 1.9 < mean_advance < 2.1 and max(self._advances) < 3
-        if is_half and len(self._advances) == _N_HALF_RATE:
-            raise ValueError(
-                f'expected {claim.rate_hz} samples a second, got half as many; the driver sends '
-                'one byte a sample, or states a wrong rate or channel count; let it publish all '
-                'bytes of each sample'
-            )
+        self._half_rate.check(now, claim.length, claim.rate_hz)
 
     def _run_for(self, claim: Claim, elapsed: int, arrival: int) -> Run:
         """Return the run that the packet continues, or begin one."""

@@ -35,6 +35,11 @@ _PAUSE_DB = 30.0
 _PAUSE_SAMPLES = 4 * SAMPLE_RATE_HZ
 # The loudest is counted in what it fades by in a sample: whole numbers, exact however it is cut.
 _FADE_DB = 4.0 / (60 * SAMPLE_RATE_HZ)
+# Samples beyond full scale, by more than resampling overshoots, are a glitch of the driver and say
+# nothing of the voice, unless they are more than this share of the last second: then somebody
+# overdrives, and they count as that.
+_BEYOND = 1.5
+_GLITCH_SHARE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,7 @@ class LevelState:
         recent_energy: sum of x^2 with the short memory.
         loudest: of the short memory, faded, in units of its fading in a sample.
         n_silent: samples since the voice was last within 30 dB of that.
+        n_beyond: sum of 1 over the samples beyond full scale, with a memory of 1 s.
     """
 
     weight: float = _PRIOR_SAMPLES
@@ -55,6 +61,7 @@ class LevelState:
     recent_energy: float = 0.0
     loudest: int = round(_SILENCE_DB / _FADE_DB)
     n_silent: int = 0
+    n_beyond: float = 0.0
 
 
 def normalise(
@@ -66,7 +73,7 @@ def normalise(
     y = (x - m) / sqrt(max(v, v_recent / 4) + floor), with m and v the running mean and variance up
     to and including x, forgetting over `memory_s`, and v_recent the mean square over 0.3 s less
     m^2; then |y| above 10 is bent to stay below 20. Silence counts for 4 s, then nothing is
-    forgotten until it ends.
+    forgotten until it ends. Glitches beyond full scale do not count.
 
     Args:
         samples: float32 `[n]`, full scale 1.
@@ -83,19 +90,20 @@ def normalise(
         return result, state
     forget = math.exp(-1 / (memory_s * SAMPLE_RATE_HZ))
     forget_recent = math.exp(-1 / (_ATTACK_S * SAMPLE_RATE_HZ))
-    square = x * x
+    said, is_glitch, n_beyond = _without_glitches(x, state.n_beyond)
+    square = said * said
     recent_energy = _forgetting_sum(square, forget_recent, state.recent_energy)
     recent_power = (1 - forget_recent) * recent_energy
     loudness = 10 * np.log10(np.maximum(recent_power, 10 ** (_SILENCE_DB / 10))) / _FADE_DB
     loudness = np.floor(loudness).astype(np.int64)
     loudest = _fading_maximum(loudness, state.loudest)
     n_silent = _count_since(loudness > loudest - round(_PAUSE_DB / _FADE_DB), state.n_silent)
-    counts = n_silent <= _PAUSE_SAMPLES
+    counts = (n_silent <= _PAUSE_SAMPLES) & ~is_glitch
     weight, total, energy = (
         _held(_forgetting_sum(sums[counts], forget, before), counts, before)
         for sums, before in (
             (np.ones_like(x), state.weight),
-            (x, state.total),
+            (said, state.total),
             (square, state.energy),
         )
     )
@@ -107,7 +115,7 @@ def normalise(
     excess = np.maximum(np.abs(y) - _KNEE, 0)
     result[is_present] = np.sign(y) * (np.minimum(np.abs(y), _KNEE) + _soft(excess))
     last = (float(sums[-1]) for sums in (weight, total, energy, recent_energy))
-    return result, LevelState(*last, int(loudest[-1]), int(n_silent[-1]))
+    return result, LevelState(*last, int(loudest[-1]), int(n_silent[-1]), n_beyond)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +177,24 @@ def level_db(samples: np.ndarray, is_present: np.ndarray | None = None) -> float
         x = x[is_present]
     mean_square = float(np.mean(x * x)) if len(x) else 0.0
     return max(_SILENCE_DB, 10 * math.log10(mean_square)) if mean_square > 0 else _SILENCE_DB
+
+
+def _without_glitches(x: np.ndarray, before: float) -> tuple[np.ndarray, np.ndarray, float]:
+    """
+    Find samples beyond full scale.
+
+    Returns:
+        x, with those cut or, where they are a glitch, 0; which ones are a glitch; their
+        forgetting sum.
+    """
+    is_beyond = np.abs(x) > _BEYOND
+    if not (before or is_beyond.any()):
+        return x, is_beyond, 0.0
+    forget = math.exp(-1 / SAMPLE_RATE_HZ)
+    sums = _forgetting_sum(is_beyond.astype(np.float64), forget, before)
+    is_glitch = is_beyond & (sums <= _GLITCH_SHARE * SAMPLE_RATE_HZ)
+    said = np.where(is_glitch, 0.0, np.clip(x, -_BEYOND, _BEYOND))
+    return said, is_glitch, float(sums[-1])
 
 
 def _forgetting_sum(x: np.ndarray, forget: float, before: float) -> np.ndarray:

@@ -3,7 +3,9 @@
 """
 The user's head motion: stamped frames of any rate, brought to the grid of the model.
 
-Frames that were not seen are said to be unseen, never made up over a long hole.
+Responsible for a bounded memory of frames, whatever their stamps, and for interpolation. Not for
+what a frame holds. Frames that were not seen are reported as unseen, never made up over a long
+hole.
 """
 
 import bisect
@@ -13,6 +15,8 @@ import numpy as np
 # A tracker that drops a few frames at 10 Hz is bridged; one that lost the face is not.
 _MAX_HOLE_NS = 250_000_000
 _MAX_FRAMES = 20_000
+# Who stamps further ahead than this has another clock.
+_LONGEST_LEAD_NS = 60_000_000_000
 
 
 class MotionTrack:
@@ -27,9 +31,26 @@ class MotionTrack:
         """Forget everything."""
         self._stamps: list[int] = []
         self._frames: list[np.ndarray] = []
+        self._now_ns: int | None = None
 
-    def write(self, stamp_ns: int, motion: np.ndarray) -> None:
-        """Add a frame; of two with one stamp the later written holds."""
+    def write(self, stamp_ns: int, motion: np.ndarray, now_ns: int | None = None) -> None:
+        """
+        Add a frame; of two with one stamp the later written holds.
+
+        Args:
+            stamp_ns: of the frame.
+            motion: float32 `[M]`.
+            now_ns: when it came; None = nobody knows, as in a recording.
+
+        Raises:
+            ValueError: it is stamped more than a minute ahead.
+        """
+        if now_ns is not None and stamp_ns - now_ns > _LONGEST_LEAD_NS:
+            ahead_s = (stamp_ns - now_ns) / 1e9
+            raise ValueError(
+                f'user/head_motion: stamps may be up to {_LONGEST_LEAD_NS // 10**9} s ahead of '
+                f'arrival, got {ahead_s:.1f} s; set the clocks of both machines'
+            )
         at = bisect.bisect_left(self._stamps, stamp_ns)
         if at < len(self._stamps) and self._stamps[at] == stamp_ns:
             self._frames[at] = motion
@@ -37,7 +58,11 @@ class MotionTrack:
         self._stamps.insert(at, stamp_ns)
         self._frames.insert(at, motion)
         if len(self._stamps) > _MAX_FRAMES:
-            del self._stamps[0], self._frames[0]
+            # what is read next lies near the last read, or else near what comes now
+            now_ns = stamp_ns if self._now_ns is None else self._now_ns
+            is_newest_farther = self._stamps[-1] - now_ns > now_ns - self._stamps[0]
+            drop = -1 if is_newest_farther else 0
+            del self._stamps[drop], self._frames[drop]
 
     def read(self, grid_ns: list[int], seen_until_ns: int) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -50,6 +75,9 @@ class MotionTrack:
         Returns:
             motion float32 `[T, M]`, and bool `[T]`: seen, between two frames at most 250 ms apart.
         """
+        self._now_ns = seen_until_ns
+        n_ahead = bisect.bisect_right(self._stamps, seen_until_ns + _LONGEST_LEAD_NS)
+        del self._stamps[n_ahead:], self._frames[n_ahead:]
         motion = np.zeros((len(grid_ns), self._n_channels), np.float32)
         is_seen = np.zeros(len(grid_ns), bool)
         known = bisect.bisect_right(self._stamps, seen_until_ns)

@@ -84,7 +84,7 @@ class UtteranceReader:
         continues = missing is not None and msg.first_sample > 0
         first = self._next + missing if continues else msg.first_sample
         if data is msg.data and not rest and first == msg.first_sample:
-            packet = packet_from_fields(msg)
+            packet = packet_from_fields(msg, max_bytes=MAX_UTTERANCE_MESSAGE_BYTES)
         else:
             packet = self._packet(msg, data[: n_samples * frame_bytes], first)
 
@@ -160,7 +160,8 @@ class UtteranceReader:
                 encoding=msg.encoding,
                 first_sample=first,
                 data=bytes(data),
-            )
+            ),
+            max_bytes=2 * MAX_UTTERANCE_MESSAGE_BYTES,  # checked as it came
         )
 
 

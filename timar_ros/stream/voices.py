@@ -11,6 +11,7 @@ import numpy as np
 from timar_ros.config import HearingConfig
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.buffer import VoiceTrack
+from timar_ros.stream.channels import parse_channel
 from timar_ros.stream.ingest import VoiceIngest
 from timar_ros.stream.level import ClipLevel, LevelState, normalise
 from timar_ros.stream.schedule import Schedule
@@ -44,7 +45,11 @@ class Voices:
         window_s = config.max_turns * config.turn_s
         self._ingests = {
             voice: VoiceIngest(
-                voice, self._tracks[voice], hearing.max_jitter_ms, window_s=window_s
+                voice,
+                self._tracks[voice],
+                hearing.max_jitter_ms,
+                parse_channel(getattr(hearing, f'{voice}_channel')),
+                window_s,
             )
             for voice in VOICES
         }
