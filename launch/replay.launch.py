@@ -35,6 +35,8 @@ _PARAMETERS = {
     'user_topic': str,
     'agent_topic': str,
     'user_motion_topic': str,
+    'user_channel': str,
+    'agent_channel': str,
     'rate': float,
     'seek_s': float,
     'paused': bool,
@@ -116,6 +118,16 @@ def generate_launch_description():
                 'user_motion_topic',
                 default_value='user/head_motion',
                 description="Topic of the user's head in the bag",
+            ),
+            DeclareLaunchArgument(
+                'user_channel',
+                default_value='mean',
+                description="Channel of the user's voice that is heard: mean of all, or an index",
+            ),
+            DeclareLaunchArgument(
+                'agent_channel',
+                default_value='mean',
+                description="Channel of the robot's voice that is heard: mean of all, or an index",
             ),
             DeclareLaunchArgument(
                 'rate', default_value='1.0', description='Recorded seconds a second, with a clock'

@@ -65,6 +65,10 @@ def test_topics_of_a_bag_can_be_named_as_the_node_asks_for_it():
     assert {'user_topic', 'agent_topic', 'user_motion_topic'} <= set(declared())
 
 
+def test_the_channel_that_is_heard_can_be_said_as_the_node_asks_for_it():
+    assert {'user_channel', 'agent_channel'} <= set(declared())
+
+
 def test_what_it_passes_on_are_arguments_of_the_conversations_launch_file():
     pytest.importorskip('rclpy', reason='no ROS 2 here: source env.sh')
     from timar_ros.nodes.arguments import ARGUMENTS

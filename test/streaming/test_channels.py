@@ -28,7 +28,7 @@ def finding(*columns, chunk=None):
     watch, samples = ChannelWatch(), np.stack(columns, 1)
     for start in range(0, len(samples), chunk or len(samples)):
         watch.add(samples[start : start + (chunk or len(samples))])
-    return watch.finding('--user-channel')
+    return watch.finding('--user-channel ')
 
 
 def test_inverted_channels_are_noticed_with_the_channel_to_choose():
@@ -104,7 +104,7 @@ def test_a_channel_that_holds_the_robots_voice_is_named_with_the_one_to_choose()
     text = foreign_voice(array, agent, RATE_HZ, 'mean', 'user_channel:=')
 
     assert "the robot's own voice (correlation 0.9" in text
-    assert text.endswith('channel 5 holds it (1.00); choose user_channel:= 0')
+    assert text.endswith('channel 5 holds it (1.00); choose user_channel:=0')
     assert foreign_voice(array, agent, RATE_HZ, 0, 'user_channel:=') == ''
     assert foreign_voice(array, agent, RATE_HZ, 5, 'user_channel:=') != ''
 
@@ -113,7 +113,7 @@ def test_a_soft_loopback_channel_is_noticed_as_a_part_of_the_mean():
     user, agent = voice(1), voice(2)
     array = np.stack([user, user, 0.3 * agent], 1)
 
-    text = foreign_voice(array, agent, RATE_HZ, 'mean', '--user-channel')
+    text = foreign_voice(array, agent, RATE_HZ, 'mean', '--user-channel ')
 
     assert text.startswith("the robot's own voice is part of what is heard of the user")
     assert text.endswith('channel 2 holds it (1.00); choose --user-channel 0')
@@ -122,7 +122,7 @@ def test_a_soft_loopback_channel_is_noticed_as_a_part_of_the_mean():
 def test_the_same_recording_twice_is_asked_about():
     x = voice(1)
 
-    text = foreign_voice(x[:, None], x, RATE_HZ, 'mean', '--user-channel')
+    text = foreign_voice(x[:, None], x, RATE_HZ, 'mean', '--user-channel ')
 
     assert 'the same recording twice' in text
 

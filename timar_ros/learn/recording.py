@@ -19,7 +19,13 @@ from timar_ros.learn.heads import Head, hold_against_voice, read_head, to_live
 from timar_ros.learn.offline import Delivery, deliver_voice, pad_voice
 from timar_ros.motion import MotionSpace
 from timar_ros.stream.buffer import VoiceTrack, index_of
-from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel, foreign_voice
+from timar_ros.stream.channels import (
+    COMPARED_S,
+    MEAN,
+    choose_channel,
+    describe_recording,
+    foreign_voice,
+)
 from timar_ros.stream.ingest import VoiceIngest
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.wav import read_wav
@@ -28,8 +34,6 @@ _SECOND_NS = 1_000_000_000
 # The agent's voice may be replaced as long as it is not played: at most so far back from its end.
 _UNSETTLED = 70 * SAMPLE_RATE_HZ
 _FOREVER = 2**62
-# Whose voice a channel holds shows within this.
-_COMPARED_S = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +120,13 @@ def read_wavs(
     """
     sounds, notes = {}, []
     for voice, path in (('user', user), ('agent', agent)):
-        samples, rate_hz = read_wav(path, notes)
-        channel, watch = channels.get(voice, MEAN), ChannelWatch()
-        if channel == MEAN:
-            watch.add(samples)
-        if finding := watch.finding(f'--{voice}-channel'):
-            notes.append(f'{voice}: {finding}')
-        sounds[voice] = choose_channel(samples, channel, str(path)), rate_hz
+        sounds[voice] = read_wav(path, notes)
+    whole = dict(sounds)
+    for voice, path in (('user', user), ('agent', agent)):
+        samples, rate_hz = sounds[voice]
+        samples = choose_channel(samples, channels.get(voice, MEAN), str(path))
+        sounds[voice] = samples, rate_hz
+    notes += describe_recording(whole['user'], whole['agent'], channels, '--{voice}-channel ')
     lengths = {name: Fraction(len(x), rate) for name, (x, rate) in sounds.items()}
     length_s = max(lengths.values())
     shorter = min(lengths, key=lengths.get)
@@ -138,7 +142,6 @@ def read_wavs(
         heard = compose_voice(name, deliveries[name], 0, length_s)
         n_recorded = round(lengths[name] * SAMPLE_RATE_HZ)
         voices[name] = Voice(heard.samples, np.arange(len(heard.samples)) < n_recorded)
-    notes += own_voice_notes(deliveries, voices, 0, '--user-channel')
     name = f'{pathlib.Path(user).name} and {pathlib.Path(agent).name}'
     return Recording(name, deliveries, 0, length_s, voices, user_motion, tuple(notes))
 
@@ -181,7 +184,7 @@ def own_voice_notes(
     """
     if not {'user', 'agent'} <= set(voices):
         return []
-    n = _COMPARED_S * SAMPLE_RATE_HZ
+    n = COMPARED_S * SAMPLE_RATE_HZ
     user, agent = voices['user'], voices['agent'].samples[:n]
     n_channels = deliveries['user'][0].packet.samples.shape[1]
     heard = user.samples[:n, None]

@@ -7,15 +7,17 @@ Knows when a microphone and a speaker would have published each stretch of a rec
 clock: times are nanoseconds since the recording's start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 import heapq
 import math
+from types import MappingProxyType
 
 import numpy as np
 
 from timar_ros.msg import AudioChunk
 from timar_ros.nodes.convert import audio_chunk, stamp_from_ns
+from timar_ros.stream.channels import MEAN, choose_channel, describe_recording
 from timar_ros.stream.wav import read_pcm
 
 _NS_PER_S = 1_000_000_000
@@ -44,6 +46,17 @@ class Voice:
     def duration_ns(self) -> int:
         """How long it plays."""
         return len(self.samples) * _NS_PER_S // self.sample_rate_hz
+
+    def as_floats(self) -> tuple[np.ndarray, int]:
+        """Return its samples, float32 `[n, channels]` in [-1, 1], and their rate."""
+        is_integer = self.samples.dtype == np.int16
+        samples = self.samples.astype(np.float32) * np.float32(1 / 32768 if is_integer else 1)
+        return samples, self.sample_rate_hz
+
+    def heard(self, channel: str | int, source: str) -> 'Voice':
+        """Return the voice with one channel alone, or as it is for 'mean'."""
+        samples = choose_channel(self.samples, channel, source)
+        return dataclasses.replace(self, samples=samples)
 
     def followed_by_silence(self, until_s: float) -> 'Voice':
         """Return the voice with silence up to a length; a longer one stays."""
@@ -174,6 +187,7 @@ class WavRecording:
         user, agent: paths; one of them may be empty.
         chunk_ms: sound in one message.
         turn_s: length of a turn.
+        channels: voice -> 'mean' or the index of the channel to hear.
 
     Attributes:
         duration_ns: of the longer voice.
@@ -188,9 +202,25 @@ class WavRecording:
 
     begin_ns = None
 
-    def __init__(self, user: str, agent: str, chunk_ms: int, turn_s: float):
+    def __init__(
+        self,
+        user: str,
+        agent: str,
+        chunk_ms: int,
+        turn_s: float,
+        channels: Mapping[str, str | int] = MappingProxyType({}),
+    ):
+        paths = {'user': user, 'agent': agent}
         self.notes: list[str] = []
-        self._voices = [read_voice(path, self.notes) if path else None for path in (user, agent)]
+        voices = {
+            name: read_voice(path, self.notes) if path else None for name, path in paths.items()
+        }
+        self._voices = [
+            voice and voice.heard(channels.get(name, MEAN), str(paths[name]))
+            for name, voice in voices.items()
+        ]
+        sounds = [voice and voice.as_floats() for voice in voices.values()]
+        self.notes += describe_recording(*sounds, channels, '{voice}_channel:=')
         self._chunk_ms, self._turn_s = chunk_ms, turn_s
         self.duration_ns = max(voice.duration_ns for voice in self._voices if voice)
         self.message_types = {

@@ -58,10 +58,14 @@ class ReplayNode(Node):
             self, ReplayParams, self._on_params, node_options.get('cli_args')
         )
         if params.bag:
-            self._recording = BagRecording(params.bag, params.topics)
+            self._recording = BagRecording(params.bag, params.topics, params.listening)
         else:
             self._recording = WavRecording(
-                params.user, params.agent, params.chunk_ms, params.turn_s
+                params.user,
+                params.agent,
+                params.chunk_ms,
+                params.turn_s,
+                params.listening.channels,
             )
         self._duration_ns = self._recording.duration_ns
         self._seek_ns(params.seek_s)  # told before anything is started

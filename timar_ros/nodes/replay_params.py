@@ -5,8 +5,11 @@
 import dataclasses
 
 from timar_ros.nodes.params import parameter
+from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
+from timar_ros.stream.channels import MEAN, parse_channel
 
+_VOICES = ('user', 'agent')
 _TOPICS = Topics()
 
 
@@ -20,6 +23,10 @@ class ReplayParams:
     user_topic: str = parameter(_TOPICS.user_audio, "the user's voice in the bag")
     agent_topic: str = parameter(_TOPICS.agent_audio, "the agent's voice in the bag")
     user_motion_topic: str = parameter(_TOPICS.user_motion, "the user's head in the bag")
+    user_channel: str = parameter(
+        MEAN, "which channel of the user's voice is heard: 'mean' of all, or an index from 0 on"
+    )
+    agent_channel: str = parameter(MEAN, "the same of the agent's voice")
     chunk_ms: int = parameter(
         20, 'sound of a wav in one message', unit='ms', minimum=1, maximum=10000
     )
@@ -72,6 +79,11 @@ class ReplayParams:
     conversation: str = parameter('conversation', 'node whose plans lockstep waits for')
 
     def __post_init__(self):
+        for voice in _VOICES:
+            try:
+                parse_channel(getattr(self, f'{voice}_channel'))
+            except ValueError as error:
+                raise ValueError(f'{voice}_channel: {error}') from None
         is_wav = bool(self.user or self.agent)
         if is_wav and self.bag:
             raise ValueError('got wavs and a bag; give either user and agent, or bag')
@@ -90,3 +102,9 @@ class ReplayParams:
     def topics(self) -> Topics:
         """Which topics of the bag to play."""
         return Topics(self.user_topic, self.agent_topic, self.user_motion_topic)
+
+    @property
+    def listening(self) -> Listening:
+        """What is said here of a recording's voices, which it does not say itself."""
+        channels = {voice: parse_channel(getattr(self, f'{voice}_channel')) for voice in _VOICES}
+        return Listening(channels=channels, option='{voice}_channel:=')

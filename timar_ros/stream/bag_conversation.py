@@ -39,13 +39,13 @@ class Listening:
             bag can tell.
         channels: voice -> 'mean' or an index.
         formats: voice -> format of messages that do not state it.
-        option: how a channel is chosen, with `{voice}` in it, for notes.
+        option: how a channel is chosen, with `{voice}` in it, up to its number, for notes.
     """
 
     lead_ns: int = 400_000_000
     channels: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
     formats: Mapping[str, AudioFormat] = dataclasses.field(default_factory=dict)
-    option: str = '--{voice}-channel'
+    option: str = '--{voice}-channel '
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,14 +150,13 @@ class BagConversation:
                 yield placed
 
     def _find_format(self, bag: Bag, voice: str, topic: str) -> AudioFormat | None:
-        """Return the format of messages that leave it out: as somebody said, or on audio_info."""
-        stated = self._listening.formats.get(voice)
-        infos = info_topic(bag, topic)
-        if stated is not None or infos is None:
+        """Return the format of messages that leave it out: of audio_info, else as it is stated."""
+        stated, infos = self._listening.formats.get(voice), info_topic(bag, topic)
+        if infos is None:
             return stated
         contents = (message.content for message in bag.messages({infos}) if message.content)
         info = next(contents, None)
-        return None if info is None else format_from_info(info)
+        return stated if info is None else format_from_info(info)
 
     def _opening(self, bag: Bag, topic: str) -> list[tuple[int, AudioPacket]]:
         """Return time of recording and packet of the first messages of a voice that have sound."""

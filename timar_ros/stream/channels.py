@@ -8,9 +8,12 @@ voice. Not for where the samples belong in time. Pure functions of samples; find
 sound as a whole, not on the chunks in which it came.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import scipy.fft
 
+from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
 from timar_ros.strict import quoted, shortened
 
 MEAN = 'mean'
@@ -26,6 +29,7 @@ _FOREIGN = 0.5
 _LOOPBACK = 0.8
 _LONGEST_DELAY_S = 0.5
 _SHORTEST_S = 3.0
+COMPARED_S = 60  # whose voice a channel holds shows within this
 
 
 def parse_channel(value: str | int) -> str | int:
@@ -99,7 +103,7 @@ class ChannelWatch:
         Return what is wrong with the mean of the channels, one sentence; '' = nothing.
 
         Args:
-            option: how a channel is chosen here, such as '--user-channel'.
+            option: how a channel is chosen here, up to its number, such as '--user-channel '.
         """
         if self.gram is None or len(self.gram) < 2:
             return ''
@@ -119,14 +123,14 @@ class ChannelWatch:
             left = f'{100 * np.sqrt(max(in_mean, 0.0)):.0f} %'
             return (
                 f'channels {i} and {j} are inverted (correlation {correlation[i, j]:.2f}) and '
-                f'cancel: their mean has {left} of the amplitude; choose {option} {best}'
+                f'cancel: their mean has {left} of the amplitude; choose {option}{best}'
             )
         if is_silent.any():
             which = ', '.join(str(i) for i in np.flatnonzero(is_silent))
             names = f'channel {which} is' if is_silent.sum() == 1 else f'channels {which} are'
             return (
                 f'{names} silent, which makes the mean of {len(energy)} channels softer; '
-                f'choose {option} {loudest} to hear one alone'
+                f'choose {option}{loudest} to hear one alone'
             )
         return ''
 
@@ -164,7 +168,7 @@ def foreign_voice(
         agent: `[m]`, the robot's voice from the same moment on, at the same rate.
         rate_hz: of both.
         channel: what is heard of the user.
-        option: how a channel is chosen here, such as '--user-channel'.
+        option: how a channel is chosen here, up to its number, such as '--user-channel '.
     """
     heard = choose_channel(channels, channel, 'user').mean(1)
     alike = correlation_of(heard, agent, rate_hz)
@@ -186,4 +190,40 @@ def foreign_voice(
             'loudspeaker? Record the user apart, or choose another channel'
         )
     best = min(usable, key=lambda i: (round(each[i], 1), i))
-    return f'{text}: channel {worst} holds it ({each[worst]:.2f}); choose {option} {best}'
+    return f'{text}: channel {worst} holds it ({each[worst]:.2f}); choose {option}{best}'
+
+
+def describe_recording(
+    user: tuple[np.ndarray, int] | None,
+    agent: tuple[np.ndarray, int] | None,
+    channels: Mapping[str, str | int],
+    option: str,
+) -> list[str]:
+    """
+    Say what is wrong with the channels of two voices that begin together, a sentence each.
+
+    Args:
+        user: samples float32 `[n, C]` and rate; None where there is no such voice.
+        agent: likewise.
+        channels: voice -> what is heard of it; 'mean' where nothing is said.
+        option: how a channel is chosen here, with `{voice}` in it, up to its number.
+    """
+    notes, sounds = [], {'user': user, 'agent': agent}
+    for voice, sound in sounds.items():
+        if sound is not None and channels.get(voice, MEAN) == MEAN:
+            watch = ChannelWatch()
+            watch.add(sound[0])
+            finding = watch.finding(option.format(voice=voice))
+            notes += [f'{voice}: {finding}'] if finding else []
+    if user is None or agent is None:
+        return notes
+    heard = {}
+    for voice, (samples, rate_hz) in sounds.items():
+        columns = choose_channel(samples[: COMPARED_S * rate_hz], channels.get(voice, MEAN), voice)
+        columns = columns if voice == 'user' else columns.mean(1, keepdims=True)
+        resampler = Resampler(rate_hz)
+        heard[voice] = np.stack([resampler.resample(column) for column in columns.T], 1)
+    text = foreign_voice(
+        heard['user'], heard['agent'][:, 0], SAMPLE_RATE_HZ, MEAN, option.format(voice='user')
+    )
+    return notes + ([f'user: {text}'] if text else [])
