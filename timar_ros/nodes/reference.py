@@ -252,7 +252,7 @@ def reference() -> str:
         'param describe`.',
         '',
         'One parameter file can serve many nodes: what it has under `/**` and a node does not is',
-        "ignored with a warning. Under the node's own name, and by `-p`, every name must be right.",
+        "ignored with a warning. Under the node's own name, and by `-p`, each name must be right.",
         "`1` is taken for `1.0` and `2` for the text `'2'` where only that can be meant.",
         '',
         '## Arguments of `conversation.launch.py` and `python -m timar_ros.nodes.bringup`',
