@@ -11,6 +11,7 @@ import lz4.frame
 import numpy as np
 import pytest
 
+from timar_ros.stream import bag_mcap
 from timar_ros.stream.bag import Bag
 
 MAGIC = b'\x89MCAP0\r\n'
@@ -367,3 +368,22 @@ def test_large_messages_of_other_topics_are_not_kept_in_memory(read, about, audi
     assert values == list(range(12))
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
     assert used < 180_000  # kB: the file itself, made here, takes 100 MB
+
+
+def test_in_a_large_file_only_chunks_without_an_index_are_looked_through(
+    read, about, audio, monkeypatch
+):
+    monkeypatch.setattr(bag_mcap, '_LOOKED_THROUGH', -1)
+    looked = []
+    original = bag_mcap.Chunk.bytes
+    monkeypatch.setattr(
+        bag_mcap.Chunk, 'bytes', lambda self: looked.append(self.begin) or original(self)
+    )
+    records = [
+        chunk(message(1, i, audio(i)), times=(i, i)) + record(7, struct.pack('<HIqq', 1, 16, i, 0))
+        for i in range(4)
+    ]
+    records.append(chunk(message(1, 4, audio(4)), times=(4, 4)))
+
+    assert read(file_of(about, *records), start_ns=3) == ([3, 4], [])
+    assert len(looked) == 3  # the last one at once, then the two that are wanted
