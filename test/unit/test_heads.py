@@ -179,7 +179,7 @@ def read_in_every_command(folder, voice):
 
     readers = [
         evaluate if voice == 'user' else lambda: bench_clip.read_real(cases[0], ARKIT, 25.0),
-        lambda: bench_clip.describe_cuts(cases[0]),
+        lambda: bench_clip.describe_case(cases[0], {}),
         lambda: read_whole_head(npz, npz.with_suffix('.wav'), (FLAME,), 25.0),
     ]
     errors = []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from timar_ros.learn import evaluate
+from timar_ros.learn import bench_clip, evaluate
 from timar_ros.learn.clips import open_clips, read_voice
 from timar_ros.learn.dataset import Windows
 from timar_ros.learn.recording import read_wavs
@@ -151,3 +151,25 @@ def test_training_hears_the_channel_that_the_recipe_names(array, tmp_path):
 def test_a_recipe_with_other_channels_is_refused(channels, message):
     with pytest.raises(ValueError, match=message):
         RunConfig(channels=channels)
+
+
+def test_training_and_bench_say_which_channels_are_odd(array, tmp_path):
+    x = speech(1)
+    write(tmp_path / 'talk_agent.wav', x, -x)
+    np.savez(tmp_path / 'talk_agent.npz', motion=np.zeros((100, 1)), names=['neck_x'], fps=25.0)
+
+    (clip,), _ = open_clips(tmp_path, get_space('arkit55'))
+    cases, _ = bench_clip.find_cases(tmp_path)
+    of_bench = bench_clip.describe_case(cases[0], {'user': 0})
+
+    (note,) = clip.notes
+    assert note.startswith('talk_agent.wav: channels 0 and 1 are inverted')
+    assert note.endswith('choose channels of the recipe, agent: 0')
+    assert of_bench[0].startswith('talk_agent: agent: channels 0 and 1 are inverted')
+
+
+def test_a_clip_without_the_channel_of_the_recipe_is_left_out_by_name(array, tmp_path):
+    np.savez(tmp_path / 'talk_agent.npz', motion=np.zeros((100, 1)), names=['neck_x'], fps=25.0)
+
+    with pytest.raises(ValueError, match='talk_agent.wav: expected channel 2, got channel 0 alo'):
+        open_clips(tmp_path, get_space('arkit55'), 25.0, {'agent': 2})

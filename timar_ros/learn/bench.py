@@ -33,7 +33,7 @@ from timar_ros.learn.bench_clip import (
     Variant,
     ask,
     contestants,
-    describe_cuts,
+    describe_case,
     find_cases,
     next_of,
     read_cues,
@@ -291,7 +291,9 @@ def _report(options: argparse.Namespace, settings: Settings, cases: list[Case]) 
             for title in ('real', 'model') if title in pooled and pooled[title][1]]  # fmt: skip
     left_out = [f'left out: {name}: {reason}' for name, reason in failed.items()]
     used = [case for case in cases if case.name not in failed]
-    left_out += [f'note: {note}' for case in used for note in describe_cuts(case)]
+    left_out += [
+        f'note: {note}' for case in used for note in describe_case(case, settings.channels)
+    ]
     styles = []
     if options.styles:
         styles = run_styles(used[: options.styles], settings, options.processes)
@@ -312,8 +314,8 @@ def _report(options: argparse.Namespace, settings: Settings, cases: list[Case]) 
         'styles': styles,
     }
     (options.out / 'bench.json').write_text(json.dumps(content, indent=1) + '\n', 'utf-8')
-    notes = ''.join(f'- {line}\n' for line in [*legend, *extra])
-    page = f'{about}. \\* = as wanted.\n\n{bench_table.as_markdown(lines)}\n{notes}'
+    listed = ''.join(f'- {line}\n' for line in [*legend, *extra])
+    page = f'{about}. \\* = as wanted.\n\n{bench_table.as_markdown(lines)}\n{listed}'
     page += f'\n{bench_table.as_markdown(styles)}' if styles else ''
     (options.out / 'bench.md').write_text(page, 'utf-8')
 

@@ -26,8 +26,9 @@ from timar_ros.learn.heads import hold_against_voice, read_head, to_grid
 from timar_ros.learn.recording import Recording, add_user_head, read_wavs
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import MotionSpace
+from timar_ros.stream.channels import describe_recording
 from timar_ros.stream.style import AgentStyle
-from timar_ros.stream.wav import read_duration_s
+from timar_ros.stream.wav import read_duration_s, read_wav
 
 _MS_NS = 1_000_000
 # Party that is the agent -> names of the other one.
@@ -207,10 +208,12 @@ def read_real(case: Case, space: MotionSpace, fps: float) -> np.ndarray | None:
     return to_grid(head, space, fps)[0]
 
 
-def describe_cuts(case: Case) -> list[str]:
-    """Say what is cut from a conversation, or not known of it, a sentence each."""
+def describe_case(case: Case, channels: Mapping[str, str | int]) -> list[str]:
+    """Say what is cut from a conversation, not known of it, or odd in it, a sentence each."""
     agent_s, user_s = (read_duration_s(wav) for wav in (case.agent_wav, case.user_wav))
-    until_s, notes = max(agent_s, user_s), []
+    until_s, sounds = max(agent_s, user_s), [read_wav(case.user_wav), read_wav(case.agent_wav)]
+    found = describe_recording(*sounds, channels, '--{voice}-channel ')
+    notes = [f'{case.name}: {note}' for note in found]
     if case.user_npz is not None:
         notes += hold_against_voice(read_head(case.user_npz), user_s, until_s)[1]
     if case.agent_npz is not None:

@@ -29,7 +29,8 @@ import soxr
 from timar_ros.learn.heads import Head, hold_against_voice, read_head, to_grid
 from timar_ros.model.turn import EMOTIONS
 from timar_ros.motion import MotionSpace
-from timar_ros.stream.channels import MEAN, choose_channel
+from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel, parse_channel
+from timar_ros.stream.riff import read_layout
 from timar_ros.stream.wav import read_duration_s, read_wav
 
 _PARTIES = {'speaker1': 'speaker2', 'speaker2': 'speaker1', 'agent': 'user'}
@@ -202,7 +203,7 @@ def open_clips(
             continue
         try:
             clip = _open_clip(motion_path, stem, party, space, fps)
-            clips.append(_with_channels(clip, channels))
+            clips.append(_hear(clip, channels))
         except (ValueError, FileNotFoundError) as error:
             refused[motion_path.stem] = str(error)
     if not clips:
@@ -261,11 +262,23 @@ def _open_clip(path: pathlib.Path, stem: str, party: str, space: MotionSpace, fp
     )
 
 
-def _with_channels(clip: Clip, channels: Mapping[str, str | int]) -> Clip:
+def _hear(clip: Clip, channels: Mapping[str, str | int]) -> Clip:
+    """Return a clip whose voices are heard by these channels, with notes on what is odd."""
+    notes = list(clip.notes)
+    for voice, wav in (('user', clip.user_wav), ('agent', clip.agent_wav)):
+        channel = parse_channel(channels.get(voice, MEAN))
+        n_channels = read_layout(wav).channels
+        choose_channel(np.zeros((0, n_channels)), channel, str(wav))  # refuses one not there
+        if n_channels > 1 and channel == MEAN:
+            watch = ChannelWatch()
+            watch.add(read_wav(wav)[0])
+            if finding := watch.finding(f'channels of the recipe, {voice}: '):
+                notes.append(f'{wav.name}: {finding}')
     return dataclasses.replace(
         clip,
-        user_channel=channels.get('user', MEAN),
-        agent_channel=channels.get('agent', MEAN),
+        user_channel=parse_channel(channels.get('user', MEAN)),
+        agent_channel=parse_channel(channels.get('agent', MEAN)),
+        notes=tuple(notes),
     )
 
 
