@@ -3,79 +3,60 @@
 """
 The web server of the face: a page, and a socket on which it hears what to show.
 
-Knows HTTP, clients and their limits; knows nothing of ROS or of what the bytes mean. It trusts no
-client: a page of another site, a flood, a stall or garbage costs that client its connection.
+Responsible for HTTP, sockets and what clients may do. Not for ROS or for what the bytes mean. It
+trusts no client: a page of another site, a flood, a stall or garbage costs that client its
+connection.
 """
 
 import asyncio
 import contextlib
-import dataclasses
-import hashlib
 import ipaddress
 import json
 import math
-import pathlib
 import socket
 import threading
 import time
-from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-PAGE_FOLDER = pathlib.Path(__file__).with_name('face_page')
-_TYPES = {'.html': 'text/html', '.css': 'text/css', '.js': 'text/javascript'}
+from timar_ros.nodes.face_bundle import read_page
+from timar_ros.nodes.face_config import ServerConfig, listen
+from timar_ros.nodes.face_connection import (
+    HEADERS,
+    Allowance,
+    Connection,
+    HttpProtocol,
+    log_of_loop,
+)
+from timar_ros.nodes.face_hosts import Authority, KnownHosts, is_same_origin
+from timar_ros.nodes.face_limits import Limits
+from timar_ros.strict import quoted
+
 _MAX_MESSAGE_BYTES = 512  # pages send nothing but pings
 _MAX_PINGS_A_SECOND, _MAX_BURST = 20, 40
 _MAX_WAITING = 64  # messages for one client; one that takes fewer than come is dropped
 _SEND_TIMEOUT_S = 5.0
 _HEARTBEAT_S = 20.0
-_CONNECTING_S = 1.0
 _REQUEST_TIMEOUT_S = 20.0  # for a connection to become a socket, or to end
-# A page takes one connection for its socket and up to six while it loads.
-_CONNECTIONS_A_CLIENT = 8
-
-
-@dataclasses.dataclass(frozen=True)
-class ServerConfig:
-    """
-    Where to serve, and whom.
-
-    Attributes:
-        host: address to listen on; '127.0.0.1' is this machine only.
-        port: TCP; 0 takes a free one.
-        max_clients: sockets at once.
-        allowed_hosts: names by which browsers may call this server besides its addresses.
-    """
-
-    host: str = '127.0.0.1'
-    port: int = 8390
-    max_clients: int = 8
-    allowed_hosts: tuple[str, ...] = ()
+_FAREWELL_S = 2.0
+# asyncio accepts as many in a row, and only then is any of them counted or closed.
+_ACCEPTED_AT_ONCE = 64
+_BACKLOG = 1024  # of the kernel; where it is full, a browser's connection waits for a second
+_RETRY_AFTER_S = 2
+_END_TIMEOUT_S = 10.0
 
 
 class _Client:
-    """One socket, what waits for it, and how many pings it may still send."""
+    """One socket, what waits for it, and how many frames it may still send."""
 
-    def __init__(self, request: web.Request, ws: web.WebSocketResponse):
-        self.request = request
+    def __init__(self, connection: Connection, ws: web.WebSocketResponse):
+        self.connection = connection
+        self.address = connection.address
         self.ws = ws
+        self.since_s = self.heard_s = time.monotonic()
         self.waiting = asyncio.Queue(_MAX_WAITING)
-        self._tokens = _MAX_BURST
-        self._counted_s = time.monotonic()
-
-    def may_ping(self) -> bool:
-        now_s = time.monotonic()
-        self._tokens += (now_s - self._counted_s) * _MAX_PINGS_A_SECOND
-        self._tokens = min(self._tokens, _MAX_BURST) - 1
-        self._counted_s = now_s
-        return self._tokens >= 0
-
-
-class _Refusal(asyncio.Protocol):
-    """A connection too many: closed at once."""
-
-    def connection_made(self, transport):
-        transport.abort()
+        self.frames = Allowance(_MAX_PINGS_A_SECOND, _MAX_BURST)
+        self.farewell: asyncio.Task | None = None
 
 
 class FaceServer:
@@ -85,36 +66,51 @@ class FaceServer:
     Args:
         config: where and whom.
         now_ms: reads the clock of the stamps, ms; called in the server's thread.
+        limits: how clients share what there is; None: `max_clients` of the configuration.
+
+    Raises:
+        ValueError: the address or the port cannot be served on, or an allowed host is no name.
     """
 
-    def __init__(self, config: ServerConfig, now_ms):
-        self._config = config
+    def __init__(self, config: ServerConfig, now_ms, limits: Limits | None = None):
         self._now_ms = now_ms
-        self._files = _read_page()
-        self._hello = json.dumps({'type': 'hello', 'page': self._files.version})
+        self._limits = limits or Limits(config.max_clients)
+        self._hosts = KnownHosts(config.allowed_hosts)
+        self._page = read_page()
+        self._hello = json.dumps({'type': 'hello', 'page': self._page.version})
         self._kept: dict[str, str | bytes] = {}
         self._clients: set[_Client] = set()
-        self._connections = {}  # protocol -> when it connected, s
+        self._connections: dict[asyncio.Protocol, Connection] = {}  # by what speaks HTTP on it
+        self._farewells: set[asyncio.Task] = set()
         self.counters = {
             'clients': 0,
             'refused_origin': 0,
             'refused_full': 0,
-            'refused_connections': 0,
+            'refused_requests': 0,
+            'dropped_connections': 0,
             'closed_misbehaved': 0,
             'closed_slow': 0,
+            'closed_for_others': 0,
         }
+        self._host = config.host
+        self._socket = listen(config)
+        address, self.port, *_ = self._socket.getsockname()
+        self._is_anywhere = ipaddress.ip_address(address.partition('%')[0]).is_unspecified
         self._loop = asyncio.new_event_loop()
-        self._socket = _listen(config)
-        self.port = self._socket.getsockname()[1]
+        self._loop.set_exception_handler(log_of_loop)
         self._stop = asyncio.Event()
-        self._thread = threading.Thread(target=self._run, name='face server')
-        self._thread.start()
+        # A daemon: a constructor that is interrupted has nobody who would end it.
+        self._thread = threading.Thread(target=self._run, name='face server', daemon=True)
+        try:
+            self._thread.start()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def url(self) -> str:
         """Where the page is, for people."""
-        host = self._config.host
-        host = {'0.0.0.0': socket.gethostname(), '::': socket.gethostname()}.get(host, host)
+        host = socket.gethostname() if self._is_anywhere else self._host
         return f'http://{f"[{host}]" if ":" in host else host}:{self.port}/'
 
     @property
@@ -128,7 +124,7 @@ class FaceServer:
 
         Args:
             payload: text or bytes, as they go out.
-            keep_as: the newest of this kind is also what a new page is told first.
+            keep_as: the newest of this kind is also what a new page is sent first.
         """
         with contextlib.suppress(RuntimeError):  # closed meanwhile
             self._loop.call_soon_threadsafe(self._send, payload, keep_as)
@@ -137,7 +133,10 @@ class FaceServer:
         """Close all sockets and end the thread."""
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
+        if self._thread.ident is None:
+            self._socket.close()
+        else:
+            self._thread.join(_END_TIMEOUT_S)
 
     def _run(self) -> None:
         try:
@@ -150,76 +149,103 @@ class FaceServer:
         app = web.Application(client_max_size=1024)
         app.router.add_get('/socket', self._on_socket)
         app.router.add_get('/{name:[a-z_]*(\\.[a-z]+)?}', self._on_file)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=15)
+        app.on_response_prepare.append(self._add_headers)
+        runner = web.AppRunner(app, handle_signals=False)
         await runner.setup()
         server = await self._loop.create_server(
-            lambda: self._admit(runner.server), sock=self._socket, backlog=16
+            lambda: self._new_connection(runner.server),
+            sock=self._socket,
+            backlog=_ACCEPTED_AT_ONCE,
         )
+        self._socket.listen(_BACKLOG)
         try:
             while not self._stop.is_set():
-                self._drop_idle_connections()
+                self._drop_old_connections()
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), 1.0)
         finally:
             server.close()
             for client in list(self._clients):
-                await _close(client.ws, WSCloseCode.GOING_AWAY, b'the face node ends')
-            for protocol in self._connections:
-                if protocol.transport is not None:
-                    protocol.transport.abort()  # a stalled one would hold up the end
+                self._part_from(client, WSCloseCode.GOING_AWAY, b'the face node ends')
+            if self._farewells:
+                await asyncio.wait(self._farewells)
+            for connection in list(self._connections.values()):
+                connection.abort()  # a stalled one would hold up the end
             await runner.cleanup()
 
     # Connections
 
-    def _admit(self, make_protocol):
-        """Return a protocol for a new connection; TCP without an end is an attack, too."""
-        now_s = time.monotonic()
-        # One that was only just let in has no transport yet, one that is gone none any more.
-        self._connections = {
-            protocol: since
-            for protocol, since in self._connections.items()
-            if protocol.transport is not None or now_s - since < _CONNECTING_S
-        }
-        if len(self._connections) >= self._config.max_clients + _CONNECTIONS_A_CLIENT:
-            self.counters['refused_connections'] += 1
-            return _Refusal()
-        protocol = make_protocol()
-        self._connections[protocol] = now_s
-        return protocol
+    def _new_connection(self, server: web.Server) -> Connection:
+        http = HttpProtocol(server, self._loop, self._count_error)
+        return Connection(http, self._on_open, self._on_flood, self._on_end)
 
-    def _drop_idle_connections(self) -> None:
-        in_use = {client.request.protocol for client in self._clients}
-        for protocol, since in self._connections.items():
-            is_old = time.monotonic() - since > _REQUEST_TIMEOUT_S
-            if is_old and protocol.transport is not None and protocol not in in_use:
-                protocol.transport.abort()
+    def _on_open(self, connection: Connection) -> None:
+        old = self._limits.connection_to_close(connection.address, self._without_socket())
+        if old is not None:
+            self._drop(old)
+        self._connections[connection.http] = connection
+
+    def _on_end(self, connection: Connection) -> None:
+        self._connections.pop(connection.http, None)
+
+    def _on_flood(self, connection: Connection) -> None:
+        for client in self._clients:
+            if client.connection is connection:
+                self._close_misbehaved(client)
+                return
+        self.counters['dropped_connections'] += 1
+        self._loop.call_later(1.0, connection.abort)
+
+    def _without_socket(self) -> list[Connection]:
+        in_use = {client.connection for client in self._clients}
+        return [each for each in self._connections.values() if each not in in_use]
+
+    def _drop_old_connections(self) -> None:
+        for connection in self._without_socket():
+            if time.monotonic() - connection.since_s > _REQUEST_TIMEOUT_S:
+                self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        self.counters['dropped_connections'] += 1
+        self._on_end(connection)
+        connection.close()
+
+    def _count_error(self, status: int) -> None:
+        self.counters['refused_requests'] += 1
 
     # HTTP
 
+    async def _add_headers(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(HEADERS)
+        response.headers['Content-Security-Policy'] = self._page.content_security_policy
+
     async def _on_file(self, request: web.Request) -> web.Response:
-        if not self._is_known_host(request.host):
-            raise web.HTTPMisdirectedRequest(text=self._unknown_host(request.host))
+        host = self._host_of(request)
+        if not self._hosts.are(host):
+            raise web.HTTPMisdirectedRequest(text=_unknown_host(host))
         name = request.match_info['name'] or 'index.html'
-        if name not in self._files.content:
+        if name not in self._page.files:
             raise web.HTTPNotFound(text=f'no {name[:40]} here; the face is at /\n')
-        body, content_type = self._files.content[name]
-        return web.Response(
-            body=body, content_type=content_type, charset='utf-8', headers=_HEADERS
-        )
+        file = self._page.files[name]
+        return web.Response(body=file.body, content_type=file.content_type, charset='utf-8')
 
     async def _on_socket(self, request: web.Request) -> web.StreamResponse:
         self._check_origin(request)
-        if len(self._clients) >= self._config.max_clients:
-            self.counters['refused_full'] += 1
-            raise web.HTTPServiceUnavailable(
-                text=f'{self._config.max_clients} faces look already; raise max_clients\n'
-            )
         ws = web.WebSocketResponse(
-            max_msg_size=_MAX_MESSAGE_BYTES, heartbeat=_HEARTBEAT_S, compress=False, timeout=1.0
+            max_msg_size=_MAX_MESSAGE_BYTES,
+            heartbeat=_HEARTBEAT_S,
+            compress=False,
+            timeout=1.0,
+            autoping=False,  # frames that it answers by itself are not counted
         )
-        client = _Client(request, ws)
+        connection = self._connections.get(request.protocol)
+        if connection is None or not _is_handshake(ws, request):
+            self.counters['refused_requests'] += 1
+            raise web.HTTPBadRequest(text='expected a WebSocket handshake\n')
+        self._make_room(connection)
+        client = _Client(connection, ws)
         self._clients.add(client)  # before anything is awaited, or more would slip in
-        self.counters['clients'] = len(self._clients)
+        self._count_clients()
         sender = None
         try:
             await ws.prepare(request)
@@ -231,32 +257,49 @@ class FaceServer:
             if sender is not None:
                 sender.cancel()
             self._clients.discard(client)
-            self.counters['clients'] = len(self._clients)
+            self._count_clients()
+        if client.farewell is not None:
+            await asyncio.wait({client.farewell})
         return ws
+
+    def _make_room(self, connection: Connection) -> None:
+        fits, other = self._limits.socket_to_close(
+            connection.address, self._clients, time.monotonic()
+        )
+        if not fits:
+            self.counters['refused_full'] += 1
+            raise web.HTTPServiceUnavailable(
+                headers={'Retry-After': str(_RETRY_AFTER_S)},
+                text=f'{self._limits.sockets} faces look already; raise max_clients\n',
+            )
+        if other is not None:
+            self.counters['closed_for_others'] += 1
+            self._part_from(other, WSCloseCode.TRY_AGAIN_LATER, b'another screen needs the place')
+
+    def _host_of(self, request: web.Request) -> Authority:
+        headers = request.headers.getall('Host', [])
+        host = Authority.read(headers[0]) if len(headers) == 1 else None
+        if host is None:
+            self.counters['refused_requests'] += 1
+            raise web.HTTPBadRequest(
+                text=f'expected a Host header such as localhost:8390, got {quoted(headers)}\n'
+            )
+        return host
 
     def _check_origin(self, request: web.Request) -> None:
         """Refuse pages of other sites: browsers let any of them open a socket to here."""
-        origin = urlsplit(request.headers.get('Origin', ''))
-        if self._is_known_host(request.host) and origin.netloc == request.host:
+        host = self._host_of(request)
+        origins = request.headers.getall('Origin', [])
+        if self._hosts.are(host) and len(origins) == 1 and is_same_origin(origins[0], host):
             return
         self.counters['refused_origin'] += 1
+        if not self._hosts.are(host):
+            raise web.HTTPForbidden(text=_unknown_host(host))
         raise web.HTTPForbidden(
-            text='the socket is for the page served here: expected its Origin, '
-            f'http://{request.host[:80]}\n'
+            text='the socket is for the page served here: expected the same host in Origin and '
+            f'Host, got {quoted(origins)} and {quoted(request.headers["Host"])}; '
+            'let a proxy pass Host on\n'
         )
-
-    def _is_known_host(self, host: str) -> bool:
-        """Whether a browser may call us so: a name that an attacker points here is unknown."""
-        name = (urlsplit(f'//{host}').hostname or '') if _is_plain(host) else ''
-        if name in ('localhost', socket.gethostname().lower(), *self._config.allowed_hosts):
-            return True
-        with contextlib.suppress(ValueError):
-            ipaddress.ip_address(name)  # nobody can make a name out of a number
-            return True
-        return False
-
-    def _unknown_host(self, host: str) -> str:
-        return f'unknown host {host[:80]!r}; add it to the parameter allowed_hosts\n'
 
     # Sockets
 
@@ -272,8 +315,24 @@ class FaceServer:
     def _drop_slow(self, client: _Client) -> None:
         self.counters['closed_slow'] += 1
         self._clients.discard(client)
-        if client.request.transport is not None:
-            client.request.transport.abort()  # it would not read a farewell
+        self._count_clients()
+        client.connection.abort()  # it would not read a farewell
+
+    def _close_misbehaved(self, client: _Client) -> None:
+        self.counters['closed_misbehaved'] += 1
+        reason = b'expected at most 20 pings a second, {"ping": ms}'
+        self._part_from(client, WSCloseCode.POLICY_VIOLATION, reason)
+
+    def _part_from(self, client: _Client, code: int, reason: bytes) -> None:
+        """Close a socket in order, without making anybody else wait."""
+        self._clients.discard(client)
+        self._count_clients()
+        client.farewell = self._loop.create_task(_say_farewell(client, code, reason))
+        self._farewells.add(client.farewell)
+        client.farewell.add_done_callback(self._farewells.discard)
+
+    def _count_clients(self) -> None:
+        self.counters['clients'] = len(self._clients)
 
     async def _feed(self, client: _Client) -> None:
         with contextlib.suppress(ConnectionError, RuntimeError):
@@ -288,70 +347,43 @@ class FaceServer:
     async def _listen_to(self, client: _Client) -> None:
         async for message in client.ws:
             sent = _ping_of(message) if message.type == WSMsgType.TEXT else None
-            if sent is None or not client.may_ping():
-                self.counters['closed_misbehaved'] += 1
-                reason = b'expected at most 20 pings a second, {"ping": ms}'
-                await _close(client.ws, WSCloseCode.POLICY_VIOLATION, reason)
+            is_control = message.type in (WSMsgType.PING, WSMsgType.PONG)
+            if not client.frames.take() or (sent is None and not is_control):
+                self._close_misbehaved(client)
                 return
-            pong = json.dumps({'type': 'pong', 'ping': sent, 'clock_ms': self._now_ms()})
-            with contextlib.suppress(asyncio.QueueFull):
-                client.waiting.put_nowait(pong)
+            if sent is not None:
+                client.heard_s = time.monotonic()
+                pong = json.dumps({'type': 'pong', 'ping': sent, 'clock_ms': self._now_ms()})
+                with contextlib.suppress(asyncio.QueueFull):
+                    client.waiting.put_nowait(pong)
+            elif message.type == WSMsgType.PING:
+                with contextlib.suppress(asyncio.TimeoutError, ConnectionError, RuntimeError):
+                    await asyncio.wait_for(client.ws.pong(message.data), _SEND_TIMEOUT_S)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Page:
-    content: dict[str, tuple[bytes, str]]  # name -> (bytes, type)
-    version: str
-
-
-_HEADERS = {
-    'Content-Security-Policy': "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'",
-    'X-Content-Type-Options': 'nosniff',
-    'Referrer-Policy': 'no-referrer',
-    'Cross-Origin-Resource-Policy': 'same-origin',
-    'Cache-Control': 'no-cache',
-}
-
-
-def _read_page() -> _Page:
-    paths = sorted(path for path in PAGE_FOLDER.iterdir() if path.suffix in _TYPES)
-    content = {path.name: (path.read_bytes(), _TYPES[path.suffix]) for path in paths}
-    digest = hashlib.sha256(b''.join(body for body, _ in content.values())).hexdigest()
-    return _Page(content, digest[:16])
-
-
-def _listen(config: ServerConfig) -> socket.socket:
+def _is_handshake(ws: web.WebSocketResponse, request: web.Request) -> bool:
     try:
-        return socket.create_server(
-            (config.host, config.port),
-            family=socket.AF_INET6 if ':' in config.host else socket.AF_INET,
-        )
-    except OSError as error:
-        why = error.strerror or error
-        raise ValueError(
-            f'cannot serve the face on {config.host} port {config.port} ({why});'
-            ' set port to a free one (0: any), or host to an address of this machine'
-        ) from None
+        return bool(ws.can_prepare(request))
+    except UnicodeError:  # it quotes headers, which may be no text
+        return False
 
 
-def _is_plain(host: str) -> bool:
-    return 0 < len(host) < 256 and all(c.isalnum() or c in '.-_:[]' for c in host)
+def _unknown_host(host: Authority) -> str:
+    return f'unknown host {quoted(host.name)}; add it to the parameter allowed_hosts\n'
 
 
 def _ping_of(message) -> float | None:
     """Return when a page sent its ping, by its own clock in ms; None if it is no ping."""
     try:
         content = json.loads(message.data)
-    except ValueError:
+        sent = content.get('ping') if isinstance(content, dict) else None
+        is_number = isinstance(sent, int | float) and not isinstance(sent, bool)
+        return sent if is_number and math.isfinite(sent) else None
+    except (ValueError, OverflowError, RecursionError):
         return None
-    sent = content.get('ping') if isinstance(content, dict) else None
-    if isinstance(sent, bool) or not isinstance(sent, int | float) or not math.isfinite(sent):
-        return None
-    return sent
 
 
-async def _close(ws: web.WebSocketResponse, code: int, reason: bytes) -> None:
+async def _say_farewell(client: _Client, code: int, reason: bytes) -> None:
     with contextlib.suppress(asyncio.TimeoutError, ConnectionError, RuntimeError):
-        await asyncio.wait_for(ws.close(code=code, message=reason), 2.0)
+        await asyncio.wait_for(client.ws.close(code=code, message=reason), _FAREWELL_S)
+    asyncio.get_running_loop().call_later(_FAREWELL_S, client.connection.abort)

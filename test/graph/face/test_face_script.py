@@ -128,6 +128,51 @@ def test_a_turn_over_the_back_of_the_quaternion_is_a_small_one(run):
     assert steps.max() < 0.02
 
 
+def test_the_newest_plan_is_shown_whatever_older_ones_have_left(run):
+    kept = run(
+        FRAMES
+        + """
+        const t = new track.Track();
+        const frames = (from, step, n, jaw) =>
+          [...Array(n)].map((_, i) => frame(from + step * i, jaw, 0));
+        const now = 1e12;
+        for (let k = 0; k < 20; k++) t.push(frames(now + 1e9 * (k + 1), 0.001, 3000, 0.9));
+        const far = t.frames.length;
+        t.push(frames(now, 40, 50, 0.4));
+        const ahead = read(t, now + 400)[0];
+        for (let k = 0; k < 20; k++) t.push(frames(now - 90 + 4 * k, 0.001, 3000, 0.9));
+        t.push(frames(now, 40, 50, 0.4));
+        return {far, ahead, dense: read(t, now + 400)[0], near: t.frames.length};"""
+    )
+
+    assert kept['far'] <= 6000
+    assert kept['near'] <= 6000
+    assert [kept['ahead'], kept['dense']] == pytest.approx([0.4, 0.4], abs=0.01)
+
+
+def test_what_is_logged_is_bounded_whatever_the_stamps_and_while_nothing_is_drawn(run):
+    lengths = run(
+        """
+        const l = new log.Log();
+        const head = {yaw: 0, pitch: 0, roll: 0};
+        const state = (stamp_ms) => l.state({stamp_ms, state: 1, user_db: -20, agent_db: -60});
+        state(1e15);
+        for (let i = 0; i < 20000; i++) {
+          state(1e12 + 20 * i);
+          l.level({starts: [1e12 + 20 * i], spans: [20], levels: [-20]});
+          l.plan({plan: i, sent: 0, frames: [{at: 1e12 + i}]}, 1e12);
+          l.frame(1e12, head, 0, 0, 16, true);
+        }
+        const full = [l.states.length, l.levels.length, l.plans.length, l.frames.length];
+        l.frame(1e12 + 4e5, head, 0, 0, 16, true);
+        return {full, newest: l.states.at(-1).at, left: l.states.length};"""
+    )
+
+    assert max(lengths['full']) <= 6000
+    assert lengths['newest'] == 1e12 + 20 * 19999
+    assert lengths['left'] < 700
+
+
 CLOCK = """
     const c = new clock.ServerClock();
     const errors = [];

@@ -45,9 +45,8 @@ export class Engineer {
     this.linkText = document.getElementById('link');
     this.list = document.getElementById('figures');
     this.isOn = false;
-    this.drawnAt = 0;
-    this.figuresAt = 0;
-    this.counted = null;
+    this.drawnAt = this.figuresAt = -Infinity;
+    this.counted = null; // {at, ...}: what the log had counted when figures were last shown
   }
 
   // The figures below the curves take their place when they are first written.
@@ -62,6 +61,9 @@ export class Engineer {
     this.drawnAt = now;
     this.who.textContent = WHO[state.state] ?? '–';
     this.who.className = WHO_CLASS[state.state] ?? '';
+    const { isUp } = this.parts.link;
+    this.linkText.textContent = isUp ? 'connected' : 'no connection';
+    this.linkText.classList.toggle('is-lost', !isUp);
     this.drawCurves(at);
     if (now - this.figuresAt > FIGURES_MS) {
       this.showFigures(now, at);
@@ -164,32 +166,34 @@ export class Engineer {
   }
 
   showFigures(now, at) {
-    const { log, clock, link, face, life } = this.parts;
+    const { log, clock, face, life } = this.parts;
     const plans = log.plans.filter((plan) => plan.at > at - 3000);
     const lead = plans.length ? Math.min(...plans.map((plan) => plan.lead)) : NaN;
     const delay = plans.length ? Math.max(...plans.map((plan) => plan.delay)) : NaN;
     const lips = log.lips();
-    const before = this.counted ?? { at: now, ...log.n };
-    const seconds = (now - before.at) / 1000;
-    const rate = (name) => (seconds > 0 ? (log.n[name] - before[name]) / seconds : NaN);
-    const ms = (value) => (Number.isFinite(value) ? `${value.toFixed(value < 10 ? 1 : 0)} ms` : '–');
+    const before = this.counted;
+    // The log counts from 0 again when the clock was set or the node is another one.
+    const isComparable = before && now > before.at && log.n.frames >= before.frames;
+    const rate = (name, digits) => {
+      if (!isComparable) return '–';
+      return `${((log.n[name] - before[name]) / ((now - before.at) / 1000)).toFixed(digits)} /s`;
+    };
+    const ms = (value) => (Number.isFinite(value) ? `${value.toFixed(Math.abs(value) < 10 ? 1 : 0)} ms` : '–');
     const figures = {
-      frames: `${rate('frames').toFixed(0)} /s`,
+      frames: rate('frames', 0),
       drawing: ms(face.paintMs),
       slow: `${log.n.slow}`,
-      plans: `${rate('plans').toFixed(1)} /s`,
+      plans: rate('plans', 1),
       lead: ms(lead),
       late: `${log.n.late}`,
       delivery: ms(delay),
       'round trip': ms(clock.roundTrip),
-      clock: clock.rate === 1 ? 'real time' : `× ${clock.rate.toFixed(2)}`,
+      clock: clockText(clock),
       lips: lips ? `${lips.lag > 0 ? '+' : ''}${lips.lag.toFixed(0)} ms` : '–',
       'lips r': lips ? lips.correlation.toFixed(2) : '–',
       blinks: at <= life.modelBlinksUntil ? 'of the motion' : `own, ${life.n.blinks}`,
     };
     this.counted = { at: now, ...log.n };
-    this.linkText.textContent = link.isUp ? 'connected' : 'no connection';
-    this.linkText.classList.toggle('is-lost', !link.isUp);
     this.list.replaceChildren(...Object.entries(figures).map(([name, value]) => {
       const row = Object.assign(document.createElement('div'), { title: MEANINGS[name] });
       row.append(Object.assign(document.createElement('dt'), { textContent: name }));
@@ -197,6 +201,11 @@ export class Engineer {
       return row;
     }));
   }
+}
+
+function clockText(clock) {
+  if (!clock.isKnown) return '–';
+  return clock.rate === 1 ? 'real time' : `× ${clock.rate.toFixed(2)}`;
 }
 
 // A frame of a plan in the terms of the log.

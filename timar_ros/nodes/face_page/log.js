@@ -7,6 +7,11 @@ const KEPT_MS = 12000;
 const GRID_MS = 10;
 const LAGS_MS = 250; // lags tried either way
 const SPAN_MS = 6000; // of what is compared
+// The most that is kept. A hidden page draws nothing and so clears nothing away, a clock may stand still.
+const MAX_FRAMES = 3000;
+const MAX_PLANS = 50;
+const MAX_STATES = 1500;
+const MAX_LEVELS = 6000;
 
 export class Log {
   constructor() {
@@ -30,6 +35,7 @@ export class Log {
     const { frames } = this;
     if (frames.length && at < frames[frames.length - 1].at - 50) this.clear(); // the clock went back
     this.frames.push({ at, yaw: head.yaw, pitch: head.pitch, roll: head.roll, jaw, opening, elapsed });
+    bound(this.frames, MAX_FRAMES);
     for (const list of [this.frames, this.levels, this.states]) {
       let old = 0;
       while (old < list.length && list[old].at < at - KEPT_MS) old++;
@@ -44,7 +50,7 @@ export class Log {
     this.newest = message.plan;
     if (first.at < now) this.n.late += 1;
     this.plans.push({ at: now, lead: first.at - now, span: last.at - first.at, delay: now - message.sent });
-    if (this.plans.length > 50) this.plans.shift();
+    bound(this.plans, MAX_PLANS);
   }
 
   level({ starts, spans, levels }) {
@@ -53,11 +59,12 @@ export class Log {
       while (this.levels.length && this.levels[this.levels.length - 1].at > starts[i] - 1) this.levels.pop();
       this.levels.push({ at: starts[i], span: spans[i], db });
     });
-    if (this.levels.length > 6000) this.levels.splice(0, 3000);
+    bound(this.levels, MAX_LEVELS);
   }
 
   state(message) {
     this.states.push({ at: message.stamp_ms, state: message.state, user: message.user_db, agent: message.agent_db });
+    bound(this.states, MAX_STATES);
   }
 
   // By how much the mouth on the screen follows the sound, ms (negative: it leads), and how well
@@ -87,6 +94,11 @@ export class Log {
     }
     return { lag: peak * GRID_MS, correlation: scores[best] };
   }
+}
+
+// Drop the oldest of a list that has grown too long.
+function bound(list, most) {
+  if (list.length > most) list.splice(0, list.length - most);
 }
 
 // What a list in order of time says at each of a grid's times; 0 before its first item.

@@ -18,6 +18,7 @@ import { neutralPose, smooth, Track } from './track.js';
 const ASLEEP_AFTER_MS = 5000; // a face without its robot closes its eyes
 const FALL_ASLEEP_MS = 1500;
 const IDLE_MS = 3000;
+const UNKNOWN_STATE = { state: NaN, user_db: -120, agent_db: -120 };
 // From drawing to light, in frames: measured in Chromium by filming its screen.
 const FRAMES_TO_SCREEN = 1.5;
 
@@ -30,7 +31,7 @@ const face = new Face(document.getElementById('face'));
 const log = new Log();
 const pose = neutralPose();
 let page = null;
-let state = { state: 0, user_db: -120, agent_db: -120 };
+let state = UNKNOWN_STATE;
 let attention = 0;
 let frameMs = 16.7; // between frames that are drawn
 let wasDrawn = false;
@@ -47,6 +48,9 @@ const link = new Link(clock, {
     Object.assign(settings, message);
   },
   up: startAnew,
+  down() {
+    state = UNKNOWN_STATE;
+  },
   plan(message) {
     track.push(message.frames);
     life.see(message.frames);

@@ -10,6 +10,7 @@ const HISTORY_MS = 12000;
 const GAP_MS = 250; // frames further apart belong to different motions
 const HOLD_MS = 250; // how long the last frame stays before the face comes to rest
 const REST_MS = 350; // time constant of that
+const MAX_FRAMES = 6000; // the newest plan is kept in full, whatever the stamps of older ones say
 const JOIN_MS = 160; // how long the way from rest into a motion takes
 
 export class Track {
@@ -33,6 +34,7 @@ export class Track {
     while (keep && this.frames[keep - 1].at > first - 1) keep--;
     let old = 0;
     while (old < keep && this.frames[old].at < first - HISTORY_MS) old++;
+    old = Math.max(old, keep + frames.length - MAX_FRAMES);
     this.frames = this.frames.slice(old, keep).concat(frames.map(aligned));
     this.cursor = 0;
   }

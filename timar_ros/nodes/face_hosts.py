@@ -1,0 +1,113 @@
+# Copyright timar_ros contributors
+# SPDX-License-Identifier: Apache-2.0
+"""
+The names by which browsers may call the face's server, and whether a socket's page is our own.
+
+Responsible for reading the Host and Origin headers. Not for what is answered.
+
+A page of another site can make a browser send requests here, and whoever owns a DNS name can let
+it point here. Neither can choose one of the names that are known.
+"""
+
+import ipaddress
+import re
+import socket
+from typing import NamedTuple
+
+from timar_ros.strict import quoted
+
+_AUTHORITY = re.compile(
+    r'(?P<name>\[[0-9a-f:.]{2,45}(?:%25[\w.-]{1,16})?\]|[a-z0-9._-]{1,253})(?::(?P<port>\d{1,5}))?',
+    re.ASCII | re.IGNORECASE,
+)
+_DEFAULT_PORTS = {'http': 80, 'https': 443}
+
+
+class Authority(NamedTuple):
+    """
+    Whom a request is for.
+
+    Attributes:
+        name: in lower case without a final dot, or an address without brackets.
+        port: as written; None where it is the scheme's own.
+    """
+
+    name: str
+    port: int | None
+
+    @classmethod
+    def read(cls, text: str) -> 'Authority | None':
+        """Read `name` or `[address]`, with or without `:port`; None for any other text."""
+        match = _AUTHORITY.fullmatch(text)
+        if match is None:
+            return None
+        name, port = match['name'].lower(), match['port'] and int(match['port'])
+        if port is not None and port > 65535:
+            return None
+        if name.startswith('['):
+            name = name[1:-1].replace('%25', '%')
+            return cls(name, port) if _is_address(name) else None
+        if name.startswith('.') or '..' in name:
+            return None
+        return cls(name.removesuffix('.'), port)
+
+
+class KnownHosts:
+    """
+    The names of this server: localhost, the machine's own, its addresses, and those allowed.
+
+    Args:
+        allowed: names besides, in upper or lower case.
+        machine: this machine's host name.
+
+    Raises:
+        ValueError: an allowed name is no host name.
+    """
+
+    def __init__(self, allowed=(), machine: str = ''):
+        machine = (machine or socket.gethostname()).lower().removesuffix('.')
+        short = machine.split('.')[0]
+        # A robot without a DNS server is found by its mDNS name, which is its host name in .local.
+        self._names = {'localhost', machine, short, f'{short}.local'}
+        # YAML has no empty list of texts, so people write [''].
+        self._names.update(_host_name(name) for name in allowed if name.strip())
+
+    def are(self, authority: Authority) -> bool:
+        """Return whether a browser may call this server so."""
+        # Nobody can let an address point elsewhere.
+        return authority.name in self._names or _is_address(authority.name)
+
+
+def is_same_origin(origin: str, host: Authority) -> bool:
+    """Return whether an Origin header is a web page of `host`, over http or https."""
+    scheme, separator, rest = origin.partition('://')
+    page = Authority.read(rest)
+    if not separator or scheme.lower() not in _DEFAULT_PORTS or page is None:
+        return False
+    default = _DEFAULT_PORTS[scheme.lower()]
+    return page.name == host.name and (page.port or default) == (host.port or default)
+
+
+def _host_name(text: str) -> str:
+    """Return an allowed name as browsers send it."""
+    name = text.strip()
+    if not name.isascii():
+        try:
+            name = name.encode('idna').decode()
+        except UnicodeError:
+            name = ''
+    authority = Authority.read(name)
+    if authority is None or authority.port is not None:
+        raise ValueError(
+            f'allowed_hosts: expected a host name such as kiosk.example, got {quoted(text)}; '
+            'write the name alone, without scheme, port, path or wildcard'
+        )
+    return authority.name
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
