@@ -3,8 +3,8 @@
 """
 The face: `agent/motion_plan` in, a robot face in the browser out, and blendshapes for other faces.
 
-Knows topics, rates and parameters. How the face looks is the page's business (`face_page/`), who
-may see it `face_server`'s, what an expression means `retarget.face`'s.
+Responsible for topics, rates and parameters. Not for how the face looks (`face_page/`), who may
+see it (`face_server`), or what an expression means (`retarget.face`).
 """
 
 import dataclasses
@@ -16,22 +16,28 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import JointState
 
+from timar_ros.bounds import MAX_PLAN_FRAMES
 from timar_ros.motion import ARKIT_NAMES, quaternion_to_neck
-from timar_ros.msg import ConversationState, HeadMotion, HeadMotionPlan
+from timar_ros.msg import ConversationState, HeadMotionPlan
 from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
 from timar_ros.nodes.diagnostics import Diagnostics
+from timar_ros.nodes.face_config import ServerConfig
 from timar_ros.nodes.face_levels import FaceLevels
-from timar_ros.nodes.face_server import FaceServer, ServerConfig
+from timar_ros.nodes.face_plan import face_plan
+from timar_ros.nodes.face_server import FaceServer
 from timar_ros.nodes.face_wire import pack_plan, pack_state
 from timar_ros.nodes.hearing import VoiceSubscription
-from timar_ros.nodes.joints import head_frames_from_msg
+from timar_ros.nodes.matching import MatchedSubscription
 from timar_ros.nodes.params import declare, parameter
+from timar_ros.nodes.plan_bytes import plan_from_bytes
 from timar_ros.nodes.playout import FrameQueue
+from timar_ros.nodes.publishers import PublisherWatch
 from timar_ros.nodes.running import construct, run
 from timar_ros.nodes.throttle import ThrottledWarnings
 from timar_ros.retarget.action_units import EXPRESSED, action_units
-from timar_ros.retarget.face import load_mapping, to_arkit
+from timar_ros.retarget.face import load_mapping
 from timar_ros.stream.audio import format_from_info, packet_from_fields
+from timar_ros.strict import shortened
 
 try:
     from hri_msgs.msg import FacialActionUnits
@@ -42,7 +48,7 @@ _LEVELS_S = 0.1  # how often loudness goes out
 _PUBLISH_S = 0.01  # how often frames that are due are looked for
 _WATCH_S = 0.5  # how often publishers of the voice are looked for
 _DIAGNOSE_S = 1.0
-_MAX_FRAMES = 10_000  # a plan of minutes is a mistake
+_MAX_REASON = 300  # characters of why a message is refused, as it may quote what a stranger sent
 _SERVER = ServerConfig()
 
 
@@ -61,7 +67,8 @@ class FaceParams:
     )
     allowed_hosts: tuple[str, ...] = parameter(
         _SERVER.allowed_hosts,
-        'names by which browsers may call this machine, besides localhost, its own and addresses',
+        'names by which browsers may call this machine, besides localhost, addresses, its host '
+        'name and that in .local; in upper or lower case',
     )
     mapping: str = parameter(
         '', 'file of timar_ros.retarget.fit_face, for expressions in flame50; empty: none'
@@ -91,13 +98,15 @@ class FaceParams:
 class FaceNode(Node):
     """Shows `agent/motion_plan` as a face, on a web page and as blendshapes on topics."""
 
+    server: FaceServer | None = None  # until there is one, as a start can be interrupted
+
     def __init__(self, **options):
         super().__init__('face', **options)
         params = declare(self, FaceParams, self._send_settings, options.get('cli_args'))
         self._mapping = load_mapping(params.mapping) if params.mapping else None
         self._warnings = ThrottledWarnings(self.get_logger())
         self._is_unmapped = False
-        self._counters = {'plans': 0, 'refused_plans': 0, 'refused_audio': 0}
+        self._counters = {'plans': 0, 'refused_plans': 0, 'cut_plans': 0, 'refused_audio': 0}
         self._format = None
         self._levels = FaceLevels()
         self._frames = FrameQueue()
@@ -108,7 +117,12 @@ class FaceNode(Node):
         )
         self.server = FaceServer(params.server_config(), lambda: self._now_ns() / 1e6)
         self._send_settings(params)
-        self.create_subscription(HeadMotionPlan, 'agent/motion_plan', self._on_plan, 10)
+        self._plans = MatchedSubscription(
+            self, HeadMotionPlan, 'agent/motion_plan', self._on_plan_bytes, raw=True
+        )
+        self._planners = PublisherWatch(
+            self, 'agent/motion_plan', 'the face shows the plans of each in turn'
+        )
         self.create_subscription(
             ConversationState, 'conversation/state', self._on_state, qos_profile_sensor_data
         )
@@ -117,9 +131,13 @@ class FaceNode(Node):
         self.create_timer(_LEVELS_S, self._send_levels, clock=steady)
         # Goes on while there are frames to come: a hundred calls a second cost.
         self._publish_timer = self.create_timer(_PUBLISH_S, self._publish_due, clock=steady)
-        self.create_timer(_WATCH_S, self._voice.match, clock=steady)
+        self.create_timer(_WATCH_S, self._look_for_publishers, clock=steady)
         self.create_timer(_DIAGNOSE_S, self._on_diagnose, clock=steady)
         self.get_logger().info(f'the face is at {self.server.url} (full screen: ?kiosk)')
+
+    def _look_for_publishers(self) -> None:
+        self._voice.match()
+        self._plans.match()
 
     def _create_publishers(self) -> None:
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -133,7 +151,7 @@ class FaceNode(Node):
 
     def destroy_node(self):
         """Close the server, then the node."""
-        if hasattr(self, 'server'):
+        if self.server is not None:
             self.server.close()
         super().destroy_node()
 
@@ -150,43 +168,34 @@ class FaceNode(Node):
         }
         self.server.send(json.dumps(settings), keep_as='settings')
 
+    def _on_plan_bytes(self, data: bytes) -> None:
+        msg, n_cut = plan_from_bytes(data)
+        if n_cut:
+            self._counters['cut_plans'] += 1
+            self._warnings.warn(
+                f'plan {msg.plan} has {MAX_PLAN_FRAMES + n_cut} frames; the first '
+                f'{MAX_PLAN_FRAMES} are read, {n_cut} are left out; publish shorter plans'
+            )
+        self._on_plan(msg)
+
     def _on_plan(self, msg: HeadMotionPlan) -> None:
         self._counters['plans'] += 1
         try:
-            stamp_ns, neck, arkit = self._face_frames(msg)
+            plan = face_plan(msg, self._mapping)
         except ValueError as error:
             self._counters['refused_plans'] += 1
-            self._warnings.warn(f'refused plan {msg.plan}: {error}')
+            self._warnings.warn(f'refused plan {msg.plan}: {shortened(str(error), _MAX_REASON)}')
             return
+        if plan.is_unmapped:
+            self._say_unmapped()
         now_ns = self._now_ns()
-        self.server.send(pack_plan(msg.plan, now_ns, stamp_ns, neck, arkit), keep_as='plan')
+        self.server.send(pack_plan(msg.plan, now_ns, *plan[:3]), keep_as='plan')
         if self._is_wanted():
             self._follow_clock(now_ns)
-            frames = zip(stamp_ns.tolist(), neck, arkit, strict=True)
+            frames = zip(plan.stamp_ns.tolist(), plan.neck, plan.arkit, strict=True)
             self._frames.replace([(frame[0], frame) for frame in frames])
             if self._publish_timer.is_canceled():
                 self._publish_timer.reset()
-
-    def _face_frames(self, msg: HeadMotionPlan):
-        """Return stamps `[n]` in ns, quaternions `[n, 4]` and blendshapes `[n, 52]` of a plan."""
-        if not 0 < len(msg.frames) <= _MAX_FRAMES:
-            raise ValueError(f'expected 1 to {_MAX_FRAMES} frames, got {len(msg.frames)}')
-        stamp_ns, neck, jaw = head_frames_from_msg(msg)
-        if np.any(np.diff(stamp_ns) <= 0):
-            raise ValueError('stamps of its frames must increase')
-        quaternion_to_neck(neck)  # refuses what is no rotation
-        spaces = {frame.expression_space for frame in msg.frames}
-        lengths = {len(frame.expression) for frame in msg.frames}
-        if len(spaces) > 1 or len(lengths) > 1:
-            raise ValueError(
-                'all frames must have one expression_space and length, got '
-                f'{sorted(spaces)} and {sorted(lengths)}'
-            )
-        expression = np.array([frame.expression for frame in msg.frames], np.float32)
-        space = spaces.pop() if lengths != {0} else HeadMotion.ARKIT52
-        if space == HeadMotion.FLAME50 and self._mapping is None:
-            self._say_unmapped()
-        return stamp_ns, neck, to_arkit(space, expression, jaw, self._mapping)
 
     def _say_unmapped(self) -> None:
         if not self._is_unmapped:
@@ -209,18 +218,21 @@ class FaceNode(Node):
             return
         try:
             self._levels.push(packet_from_fields(msg, self._format), self._now_ns())
-        except ValueError as error:
+        except Exception as error:  # any type of message may come here, with fields of any kind
             self._refuse_audio(error)
 
     def _on_audio_info(self, msg) -> None:
         try:
             self._format = format_from_info(msg)
-        except ValueError as error:
+        except Exception as error:
             self._refuse_audio(error)
 
-    def _refuse_audio(self, error: ValueError) -> None:
+    def _refuse_audio(self, error: Exception) -> None:
         self._counters['refused_audio'] += 1
-        self._warnings.warn(f'agent/audio shows no level: {error}')
+        reason = (
+            str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+        )
+        self._warnings.warn(f'agent/audio shows no level: {shortened(reason, _MAX_REASON)}')
 
     def _send_levels(self) -> None:
         levels = self._levels.take()
@@ -256,8 +268,11 @@ class FaceNode(Node):
             self._publish_timer.cancel()
 
     def _on_diagnose(self) -> None:
-        trouble = 'flame50 without a mapping: neck and jaw only' if self._is_unmapped else ''
-        self._diagnostics.publish({'url': self.server.url, **self.counters}, trouble)
+        self._planners.look()
+        troubles = [self._planners.problem] if self._planners.problem else []
+        if self._is_unmapped:
+            troubles.append('flame50 without a mapping: neck and jaw only')
+        self._diagnostics.publish({'url': self.server.url, **self.counters}, '; '.join(troubles))
 
     def _now_ns(self) -> int:
         return self.get_clock().now().nanoseconds

@@ -22,14 +22,16 @@ class MatchedSubscription:
         topic: relative name, as remapped by the user.
         on_message: called with each message.
         depth: of the queue.
+        raw: messages come as bytes, not deserialized.
     """
 
-    def __init__(self, node, cls, topic: str, on_message, depth: int = 10):
+    def __init__(self, node, cls, topic: str, on_message, depth: int = 10, *, raw=False):
         self._node = node
         self._cls = cls
         self._topic = topic
         self._on_message = on_message
         self._depth = depth
+        self._raw = raw
         self._reliability = None
         self._subscription = None
         self.match()
@@ -54,5 +56,5 @@ class MatchedSubscription:
         self._reliability = wanted
         qos = QoSProfile(depth=self._depth, reliability=wanted)
         self._subscription = self._node.create_subscription(
-            self._cls, self._topic, self._on_message, qos
+            self._cls, self._topic, self._on_message, qos, raw=self._raw
         )
