@@ -20,7 +20,7 @@ PACKAGES := build $(if $(filter setup,$(MAKECMDGOALS)),sound) $(if $(filter test
 SHELL := /bin/bash
 .SHELLFLAGS := -eo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: help machine setup demo test check check-oldest bench bench-faults clean distclean FORCE
+.PHONY: help machine setup demo test check check-oldest bench fuzz-neck bench-faults clean distclean FORCE
 
 help:
 	@echo 'make setup    virtual environment, ROS 2 and torch in it, and our package built'
@@ -28,8 +28,9 @@ help:
 	@echo 'make test     every test, through colcon'
 	@echo 'make check    format, lint and the fast tests'
 	@echo 'make check-oldest   the fast tests with the NumPy and SciPy of the oldest system that we support'
-	@echo 'make bench    what the model costs on this machine (ARGS="--preset mini ..."), and a million turns'
-	@echo '              of the necks (NECK_TURNS=10000 for fewer)'
+	@echo 'make bench    what the model costs on this machine (ARGS="--preset mini ...")'
+	@echo 'make fuzz-neck   a million hostile turns through the necks of all robots: is a limit broken?'
+	@echo '              (NECK_TURNS=10000 for fewer)'
 	@echo 'make bench-faults   hours of conversation full of faults: docs/faults.md'
 	@echo 'make clean    remove what was built; make distclean: the virtual environment too'
 
@@ -106,7 +107,9 @@ check-oldest: install/.built $(MADE)/oldest
 
 bench: install/.built
 	@source ./env.sh && python -m timar_ros.benchmark $(ARGS)
-	@echo '== $(NECK_TURNS) random turns through the necks: is a limit broken? (half an hour for a million)'
+
+fuzz-neck: install/.built
+	@echo '== $(NECK_TURNS) hostile turns through the necks, on all cores (some 40 minutes for a million on two)'
 	@source ./env.sh && OMP_NUM_THREADS=1 python test/fuzz_neck.py --turns $(NECK_TURNS)
 
 # Long: hours of conversation at accelerated time. Stopped, it goes on from where it was.

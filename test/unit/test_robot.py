@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Robots by name: what is shipped agrees with what is published; bad files say what to mend."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,66 @@ def test_a_robot_that_reports_nothing_is_told_to_start_its_broadcaster(robot_fil
 
     assert text.startswith('joint_states has not come yet')
     assert 'joint_state_broadcaster' in text
+
+
+@pytest.mark.parametrize('key', ['position_rad: [-1, 1], ', ''])
+def test_a_continuous_joint_needs_no_range(robot_file, key):
+    text = GOOD.replace('position_rad: [-1, 1], ', key)
+    text = text.replace('axis: yaw', 'axis: yaw\n    continuous: true')
+    (joint,) = load_robot(robot_file(text), FOLDER).joints
+    assert joint.is_continuous
+    expected = (-1.0, 1.0) if key else (-math.inf, math.inf)
+    assert (joint.lower_rad, joint.upper_rad) == expected
+
+
+def test_a_joint_with_stops_needs_a_range(robot_file):
+    with pytest.raises(ValueError, match="missing key 'position_rad'; add it"):
+        load_robot(robot_file(GOOD.replace('position_rad: [-1, 1], ', '')), FOLDER)
+
+
+# Nine lists of nine lists of ...: 9^9 texts. Where it stands, nothing looks before the joints.
+_BOMB = '\n'.join(
+    ['head_frame:', '  - &a0 [x, x, x, x, x, x, x, x, x]']
+    + [f'  - &a{i} [{", ".join([f"*a{i - 1}"] * 9)}]' for i in range(1, 9)]
+)
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('[-1, 1]', '[' * 900 + ']' * 900, 'nested too deep'),
+        ('jerk_rad_s3: 300', f'jerk_rad_s3: 1{"0" * 400}', 'jerk_rad_s3: must be a finite number'),
+        ('name: pan', f'name: {"pan" * 2_000}\n    sing: 1', "unknown key 'sing'"),
+        ('axis: yaw', f'axis: {"yaw" * 2_000}', 'axis: must be one of roll'),
+        (
+            'axis: yaw',
+            'axis: yaw\n    continuous: 1',
+            'continuous must be true .* or false, got 1',
+        ),
+        ('axis: yaw', 'axis: *a8', 'axis: must be one of roll'),
+        ('[-1, 1]', '*a8', r'position_rad must be \[lowest, highest\]'),
+        ('output: trajectory', 'output: *a8', 'output: must be one of'),
+        ('joints:', 'chain: *a8\njoints:', 'chain: must name the axes'),
+        ('description: a neck for this test', 'description: *a8', 'description: must be a text'),
+        ('topic: neck/joint_trajectory', 'topic: *a8', 'topic: must be a text'),
+        ('name: pan', 'name: *a8', 'name: must be a text'),
+        ('name: pan', 'name: pan\n    sign: *a8', 'sign: must be one of 1, -1'),
+        ('jerk_rad_s3: 300', 'jerk_rad_s3: *a8', 'jerk_rad_s3: must be a finite number'),
+        ('jerk_rad_s3: 300', 'jerk_rad_s3: 300, ours: *a8', 'ours: must be one of'),
+        ('joints:', 'joints: *a8\nchain:', r'joints\[0\]: expected keys with values'),
+    ],
+)
+def test_a_hostile_file_is_refused_in_one_short_sentence(robot_file, old, new, message):
+    assert GOOD.count(old) == 1
+    text = GOOD.replace(old, new)
+    text = f'{_BOMB}\n{text}' if '*a8' in new else text
+    with pytest.raises(ValueError, match=message) as caught:
+        load_robot(robot_file(text), FOLDER)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize('name', ['x' * 5_000, 'x' * 5_000 + '.yaml', 'a\0b', 'a\0b.yaml'])
+def test_a_name_that_no_file_can_have_is_an_unknown_robot(name):
+    with pytest.raises(FileNotFoundError) as caught:
+        load_robot(name, FOLDER)
+    assert len(str(caught.value)) < 700
