@@ -220,8 +220,10 @@ def _open_clip(path: pathlib.Path, stem: str, party: str, space: MotionSpace, fp
     agent_wav = path.with_suffix('.wav')
     user_wav = path.with_name(f'{stem}_{_PARTIES[party]}.wav')
     agent = read_head(path)
-    agent_s, user_s = (_duration_s(wav) for wav in (agent_wav, user_wav))
-    agent, notes = hold_against_voice(agent, agent_s)
+    notes: list[str] = []
+    agent_s, user_s = (_duration_s(wav, notes) for wav in (agent_wav, user_wav))
+    agent, more = hold_against_voice(agent, agent_s)
+    notes += more
     agent_motion, is_valid, is_seen = to_grid(agent, space, fps)
     if not is_seen.all():
         raise ValueError(f'{notes[-1]}; split the clip there: what is learned must be known')
@@ -282,9 +284,9 @@ def _hear(clip: Clip, channels: Mapping[str, str | int]) -> Clip:
     )
 
 
-def _duration_s(path: pathlib.Path) -> float:
+def _duration_s(path: pathlib.Path, notes: list[str]) -> float:
     _check_there(path)
-    return read_duration_s(path)
+    return read_duration_s(path, notes)
 
 
 def _check_there(path: pathlib.Path) -> None:

@@ -299,5 +299,5 @@ def _channel(definitions: _Definitions, number: int) -> Channel | None:
     msgtype, kind, text = definitions.schemas.get(schema, ('', '', ''))
     if msgtype.count('/') == 1:  # as ROS 1 writes types
         msgtype = msgtype.replace('/', '/msg/')
-    is_ours = kind in ('ros2msg', 'ros2idl')
+    is_ours = kind in ('ros2msg', 'ros2idl', 'omgidl')
     return Channel(topic, msgtype, encoding, kind, text if is_ours else '')

@@ -159,7 +159,7 @@ def _common_types() -> dict:
 
 @functools.lru_cache(maxsize=32)  # a bag may be opened twice, and have the type on many topics
 def _by_its_own(msgtype: str, kind: str, definition: str):
-    if kind != 'ros2idl':
+    if not kind.endswith('idl'):
         return _registered(get_types_from_msg(definition, msgtype), msgtype)
     types = {}
     for part in definition.split(_IDL_SEPARATOR):

@@ -17,15 +17,20 @@ _LARGEST_RATIO, _ALWAYS_ALLOWED = 300, 1 << 26
 
 
 def _decompressor(kind: str):
-    if kind == 'zstd':
+    # rosbags, which decodes messages, brings both packages along.
+    try:
+        if kind == 'lz4':
+            import lz4.frame
+
+            return lz4.frame.LZ4FrameDecompressor()
         if sys.version_info >= (3, 14):
             from compression import zstd
         else:
             from backports import zstd
         return zstd.ZstdDecompressor()
-    import lz4.frame
-
-    return lz4.frame.LZ4FrameDecompressor()
+    except ImportError:
+        package = 'lz4' if kind == 'lz4' else 'backports.zstd'
+        raise _BrokenError(f"to unpack it, install a package: 'pip install {package}'") from None
 
 
 def unpack(data: bytes, kind: str, largest: int) -> tuple[bytes, str]:

@@ -67,15 +67,21 @@ def read_wav(path: pathlib.Path, notes: list[str] | None = None) -> tuple[np.nda
     return samples if samples.dtype == np.float32 else _of_full_scale_1(samples), rate_hz
 
 
-def read_duration_s(path: pathlib.Path) -> float:
+def read_duration_s(path: pathlib.Path, notes: list[str] | None = None) -> float:
     """
     Return how long a wav is, without reading its samples.
+
+    Args:
+        path: the file.
+        notes: gets a sentence about each part of the file that is not read.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no wav, holds no sound, or is beyond `bounds`.
     """
     layout = _sounding(path)
+    if notes is not None:
+        notes.extend(layout.notes)
     return layout.n_frames / layout.rate_hz
 
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import sqlite3
+import sys
 
 from backports import zstd
 import numpy as np
@@ -384,3 +385,13 @@ def test_a_transaction_that_was_cut_short_is_undone_by_its_journal(write, bags, 
         database.execute('ROLLBACK')
 
     assert told(folder, bags)[0] == [0, 1, 2]
+
+
+def test_without_the_package_that_unpacks_a_sentence_names_it(write, bags, tmp_path, monkeypatch):
+    write(tmp_path / 'x.mcap', range(3))
+    (tmp_path / 'x.mcap.zstd').write_bytes(zstd.compress((tmp_path / 'x.mcap').read_bytes()))
+    for name in ('backports', 'backports.zstd', 'compression', 'compression.zstd'):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    with pytest.raises(ValueError, match="install a package: 'pip install backports.zstd'"):
+        told(tmp_path / 'x.mcap.zstd', bags)
