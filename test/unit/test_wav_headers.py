@@ -92,6 +92,15 @@ def test_an_odd_chunk_may_lack_its_padding(tmp_path, is_padded):
     np.testing.assert_array_equal(read_pcm(path)[0][:, 0], PCM)
 
 
+@pytest.mark.parametrize('size', [0, 3, 24, 60, 128, 2000, 8034, 2**31, UNKNOWN])
+def test_sound_behind_a_chunk_of_a_wrong_size_is_found(tmp_path, size):
+    wrong = chunk(b'LIST', LIST[8:], size)
+
+    path = write(tmp_path, riff(fmt(), wrong, chunk(b'data', DATA)))
+
+    np.testing.assert_array_equal(read_pcm(path)[0][:, 0], PCM)
+
+
 @pytest.mark.parametrize(
     ('align', 'byte_rate'), [(4, 64000), (1, 16000), (0, 0), (16, 32000), (2, 1), (65535, 7)]
 )

@@ -106,18 +106,27 @@ class _Walk:
         self._stretches: list[tuple[int, int]] = []
         self._declared = 0
         self._rest = 0  # bytes after the last chunk
+        self._misfit = ''  # where the chunks end too soon
 
     def layout(self) -> Layout:
-        position = self._header(0)
-        for _ in range(_MAX_CHUNKS):
-            if position is None or position + 8 > self._size:
-                break
-            position = self._chunk(position)
-        else:
-            self._refuse(f'it has more than {_MAX_CHUNKS} chunks')
+        self._chunks(self._header(0))
         if self._format is None:
             self._refuse('it has no fmt chunk that says what its samples are')
+        if not self._stretches:
+            # A chunk before it has a wrong size.
+            at = self._read(12, _PIECE).find(b'data')
+            if at < 0 or at + 20 > self._size:
+                self._refuse(self._misfit or 'it has no data chunk')
+            self._rest = 0
+            self._chunks(12 + at)
         return self._checked(self._format)
+
+    def _chunks(self, position: int | None) -> None:
+        for _ in range(_MAX_CHUNKS):
+            if position is None or position + 8 > self._size:
+                return
+            position = self._chunk(position)
+        self._refuse(f'it has more than {_MAX_CHUNKS} chunks')
 
     def _read(self, position: int, n: int) -> bytes:
         self._file.seek(position)
@@ -155,11 +164,10 @@ class _Walk:
         if not _is_name(name) or begin + size > self._size:
             # Not a chunk: what follows the sound is no part of the wav.
             self._rest = self._size - position
-            if not self._stretches:
-                self._refuse(
-                    f'no data chunk; at byte {position} {quoted(name)} counts {size} bytes, '
-                    f'{self._size - begin} are there'
-                )
+            self._misfit = (
+                f'no data chunk; at byte {position} {quoted(name)} counts {size} bytes, '
+                f'{self._size - begin} are there'
+            )
             return None
         body = self._read(begin, min(size, 64))
         if name == b'fmt ':
