@@ -24,6 +24,7 @@ from timar_ros.stream.bag_types import BagTypes
 from timar_ros.stream.unpack import ZSTD_MAGIC, unpack_file
 from timar_ros.strict import quoted, shortened
 
+_MOST_NOTES = 5  # of one file
 _OTHERS = {
     b'#ROSBAG': "a bag of ROS 1: 'rosbags-convert --src FILE --dst FOLDER'",
     b'\x1f\x8b': "packed with gzip: 'gunzip FILE'",
@@ -111,15 +112,15 @@ class Bag:
                 problems.append(f'{path.name} cannot be read: {reason or error}')
                 continue
             self._storages.append(storage)
-            self.notes += storage.notes
-            problems += storage.notes
+            self.notes += _few(storage.notes)
+            problems += _few(storage.notes)
         self._storages.sort(key=lambda s: min((x.begin_ns for x in s.stretches), default=0))
         self._counts = sum((storage.counts for storage in self._storages), Counter())
         if not self._counts and problems:
             raise ValueError(
                 f'{self.path}: cannot be read as a bag of ROS 2 ({"; ".join(problems[:3])})'
             )
-        self.notes += [text for text in problems if text not in self.notes]
+        self.notes += _few([text for text in problems if text not in self.notes])
         for topic, (counted, there) in self._missing().items():
             if not there:
                 self.notes.append(
@@ -209,6 +210,13 @@ class Bag:
     def _note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def _few(notes: list[str]) -> list[str]:
+    """Return the first notes, and how many more there are."""
+    if len(notes) <= _MOST_NOTES:
+        return notes
+    return [*notes[:_MOST_NOTES], f'and {len(notes) - _MOST_NOTES} notes more of this kind']
 
 
 def _open_file(path: pathlib.Path, scratch: pathlib.Path, notes: list[str]) -> Storage:

@@ -297,6 +297,15 @@ def test_sizes_of_a_chunk_that_lie_cost_a_note_only(read, about, audio, damage):
     assert len(notes) == 1 and 'x.mcap: the chunk at byte' in notes[0]
 
 
+def test_of_many_damaged_chunks_a_few_are_named_and_the_others_counted(read, about, audio):
+    chunks = [chunk(message(1, i, audio(i)), checksum=7) for i in range(40)]
+
+    values, notes = read(file_of(about, *chunks))
+
+    assert values == list(range(40))
+    assert len(notes) == 6 and notes[-1] == 'and 35 notes more of this kind'
+
+
 @pytest.mark.parametrize('compression', ['bzip3', 'zstd', 'lz4'])
 def test_a_chunk_that_cannot_be_unpacked_is_counted_and_the_others_read(
     read, about, audio, compression

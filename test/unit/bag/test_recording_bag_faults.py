@@ -121,3 +121,21 @@ def test_a_bag_of_ros_1_is_sent_to_its_converter(bags, tmp_path):
 
     with pytest.raises(ValueError, match='convert it with .*rosbags-convert'):
         bags.read(tmp_path / 'old.bag')
+
+
+def test_a_voice_whose_file_is_missing_is_counted_in_the_refusal(bags, tmp_path):
+    with bags.Writer(tmp_path / 'bag') as bag:
+        bag.write_chunks('/user/audio', bags.voice(1))
+    with bags.Writer(tmp_path / 'other') as bag:
+        bag.write('/chatter', 'std_msgs/msg/String', bags.begin_ns, data='hello')
+    next((tmp_path / 'bag').glob('*.mcap')).unlink()
+    next((tmp_path / 'other').glob('*.mcap')).rename(tmp_path / 'bag' / 'other.mcap')
+
+    with pytest.raises(
+        ValueError, match=r'it has /chatter .*; metadata.yaml names 1 files, 1 of'
+    ) as caught:
+        bags.read(tmp_path / 'bag')
+
+    assert 'metadata.yaml counts 80 messages on /user/audio, its files hold none' in str(
+        caught.value
+    )
