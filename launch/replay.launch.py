@@ -37,6 +37,8 @@ _PARAMETERS = {
     'user_motion_topic': str,
     'user_channel': str,
     'agent_channel': str,
+    'user_audio_format': str,
+    'agent_audio_format': str,
     'rate': float,
     'seek_s': float,
     'paused': bool,
@@ -128,6 +130,17 @@ def generate_launch_description():
                 'agent_channel',
                 default_value='mean',
                 description="Channel of the robot's voice that is heard: mean of all, or an index",
+            ),
+            DeclareLaunchArgument(
+                'user_audio_format',
+                default_value='',
+                description="Format of the user's messages in the bag that do not state theirs, "
+                'such as S16LE,16000,1',
+            ),
+            DeclareLaunchArgument(
+                'agent_audio_format',
+                default_value='',
+                description="Format of the robot's messages in the bag that do not state theirs",
             ),
             DeclareLaunchArgument(
                 'rate', default_value='1.0', description='Recorded seconds a second, with a clock'

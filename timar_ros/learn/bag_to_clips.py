@@ -19,13 +19,12 @@ import numpy as np
 import scipy.io.wavfile
 
 from timar_ros.learn.bag_recording import read_bag_and_heads
+from timar_ros.learn.listening import add_listening_options, listening_of
 from timar_ros.learn.recording import Recording
 from timar_ros.motion import SPACES, MotionSpace, get_space
 from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
-from timar_ros.stream.channels import MEAN, parse_channel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
-from timar_ros.stream.voices import VOICES
 
 _FPS = 25
 _SECOND_NS = 1_000_000_000
@@ -232,16 +231,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument('--agent-topic', default=topics.agent_audio, help='%(default)s')
     parser.add_argument('--user-motion-topic', default=topics.user_motion, help='%(default)s')
     parser.add_argument('--agent-motion-topic', default='agent/motion', help='%(default)s')
-    for voice in VOICES:
-        parser.add_argument(
-            f'--{voice}-channel',
-            type=parse_channel,
-            default=MEAN,
-            help=f"which channel of the {voice} is heard: 'mean' of all, or an index from 0 on",
-        )
+    add_listening_options(parser, has_formats=True)
     options = parser.parse_args(arguments)
-    channels = {voice: getattr(options, f'{voice}_channel') for voice in VOICES}
-    listening = Listening(channels=channels)
+    listening = listening_of(options)
     read = Topics(options.user_topic, options.agent_topic, options.user_motion_topic)
     space = get_space(options.space)
     lines = write_clips(

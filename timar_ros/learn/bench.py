@@ -42,12 +42,13 @@ from timar_ros.learn.bench_clip import (
 from timar_ros.learn.bench_style import face_figures, style_rows, style_variants
 from timar_ros.learn.bench_table import TITLES, Judged
 from timar_ros.learn.figures import Answer
+from timar_ros.learn.listening import add_listening_options, channels_of
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.timar import TIMAR
 from timar_ros.npz import Arrays
 from timar_ros.outputs import check_own_files, has_keys
-from timar_ros.stream.channels import MEAN, parse_channel
+from timar_ros.stream.channels import MEAN
 
 _MODEL = Variant('model')
 _LISTENER = (Variant('no user', user_gain=0.0), Variant('no own', agent_gain=0.0))
@@ -332,13 +333,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--timing', choices=('anticipate', 'reactive'), default=timing.timing)
     parser.add_argument('--replan-hz', type=float, default=timing.replan_hz, help='%(default)s')
     parser.add_argument('--temperature', type=float, default=SamplingConfig().temperature)
-    for voice in ('user', 'agent'):
-        parser.add_argument(
-            f'--{voice}-channel',
-            type=parse_channel,
-            default=MEAN,
-            help="which channel of its wavs is heard: 'mean' of all, or an index",
-        )
+    add_listening_options(parser)
     parser.add_argument('--clips', type=int, help='only so many, the first by name')
     parser.add_argument(
         '--short', action='store_true', help='without listener test, seeds and loudness'
@@ -376,11 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.temperature,
             options.device,
             answers,
-            {
-                voice: channel
-                for voice in ('user', 'agent')
-                if (channel := getattr(options, f'{voice}_channel')) != MEAN
-            },
+            {voice: each for voice, each in channels_of(options).items() if each != MEAN},
         )
         _report(options, settings, cases[: options.clips])
     except (FileNotFoundError, ValueError) as error:

@@ -27,6 +27,7 @@ from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn.bag_recording import read_bag
 from timar_ros.learn.figures import Answer, compute_figures
 from timar_ros.learn.heads import read_head
+from timar_ros.learn.listening import add_listening_options, channels_of, listening_of
 from timar_ros.learn.offline import answer_deliveries
 from timar_ros.learn.recording import Recording, add_user_head, read_wavs
 from timar_ros.learn.report import write_report
@@ -35,14 +36,11 @@ from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.precision import DTYPES
 from timar_ros.model.timar import TIMAR
 from timar_ros.outputs import check_own_files, has_keys
-from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
-from timar_ros.stream.channels import MEAN, parse_channel
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.level import ClipLevel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.style import AgentStyle
-from timar_ros.stream.voices import VOICES
 
 _SECOND_NS = 1_000_000_000
 _MS_NS = 1_000_000
@@ -198,7 +196,7 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
         'duration_s': length_s,
         'n_frames': len(shown.motion),
         'voices': sorted(recording.deliveries),
-        'channels': {voice: getattr(options, f'{voice}_channel') for voice in VOICES},
+        'channels': channels_of(options),
         'user_motion_frames': 0
         if recording.user_motion is None
         else len(recording.user_motion[0]),
@@ -245,19 +243,19 @@ def _bar(length_s: float) -> tqdm:
 
 def _read(options: argparse.Namespace, model: TIMAR, timing: TimingConfig) -> Recording:
     lead_ns = timing.agent_lead_ms * _MS_NS
-    channels = {voice: getattr(options, f'{voice}_channel') for voice in VOICES}
     if options.bag is not None:
         if options.user or options.agent or options.user_motion:
             raise ValueError('give --bag, or --user and --agent, got both')
         topics = Topics(options.user_topic, options.agent_topic, options.user_motion_topic)
-        listening = Listening(channels=channels)
-        return read_bag(options.bag, model.space, lead_ns, topics, listening)
+        return read_bag(options.bag, model.space, lead_ns, topics, listening_of(options))
     if not options.user or not options.agent:
         raise ValueError('give --user and --agent, the wavs of both voices, or --bag')
     config = model.config
     turn_s = Fraction(config.frames_per_turn, config.fps)
     head = options.user_motion and read_head(options.user_motion)  # an error before the wavs
-    recording = read_wavs(options.user, options.agent, lead_ns, turn_s, channels=channels)
+    recording = read_wavs(
+        options.user, options.agent, lead_ns, turn_s, channels=channels_of(options)
+    )
     return add_user_head(recording, head, model.space) if head else recording
 
 
@@ -283,13 +281,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--user', type=path, help="wav of the user's voice")
     parser.add_argument('--agent', type=path, help="wav of the robot's voice")
     parser.add_argument('--user-motion', type=path, help="npz of the user's head, if known")
-    for voice in VOICES:
-        parser.add_argument(
-            f'--{voice}-channel',
-            type=parse_channel,
-            default=MEAN,
-            help=f"which channel of the {voice} is heard: 'mean' of all, or an index from 0 on",
-        )
+    add_listening_options(parser, has_formats=True)
     parser.add_argument('--bag', type=path, help='a bag instead: folder, .mcap or .db3')
     parser.add_argument('--user-topic', default=topics.user_audio, help='%(default)s')
     parser.add_argument('--agent-topic', default=topics.agent_audio, help='%(default)s')

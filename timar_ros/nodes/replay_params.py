@@ -5,6 +5,7 @@
 import dataclasses
 
 from timar_ros.nodes.params import parameter
+from timar_ros.stream.audio import format_from_text
 from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.channels import MEAN, parse_channel
@@ -27,6 +28,12 @@ class ReplayParams:
         MEAN, "which channel of the user's voice is heard: 'mean' of all, or an index from 0 on"
     )
     agent_channel: str = parameter(MEAN, "the same of the agent's voice")
+    user_audio_format: str = parameter(
+        '',
+        "format of the user's messages in a bag that do not state theirs: encoding, rate and "
+        "channels, such as 'S16LE,16000,1'; empty: none",
+    )
+    agent_audio_format: str = parameter('', "the same of the agent's messages")
     chunk_ms: int = parameter(
         20, 'sound of a wav in one message', unit='ms', minimum=1, maximum=10000
     )
@@ -80,10 +87,11 @@ class ReplayParams:
 
     def __post_init__(self):
         for voice in _VOICES:
-            try:
-                parse_channel(getattr(self, f'{voice}_channel'))
-            except ValueError as error:
-                raise ValueError(f'{voice}_channel: {error}') from None
+            for name, read in (('channel', parse_channel), ('audio_format', format_from_text)):
+                try:
+                    read(getattr(self, f'{voice}_{name}'))
+                except ValueError as error:
+                    raise ValueError(f'{voice}_{name}: {error}') from None
         is_wav = bool(self.user or self.agent)
         if is_wav and self.bag:
             raise ValueError('got wavs and a bag; give either user and agent, or bag')
@@ -107,4 +115,8 @@ class ReplayParams:
     def listening(self) -> Listening:
         """What is said here of a recording's voices, which it does not say itself."""
         channels = {voice: parse_channel(getattr(self, f'{voice}_channel')) for voice in _VOICES}
-        return Listening(channels=channels, option='{voice}_channel:=')
+        stated = {
+            voice: format_from_text(getattr(self, f'{voice}_audio_format')) for voice in _VOICES
+        }
+        formats = {voice: each for voice, each in stated.items() if each is not None}
+        return Listening(channels=channels, formats=formats, option='{voice}_channel:=')
