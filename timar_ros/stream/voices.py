@@ -9,8 +9,9 @@ Joins ingest, tracks, schedule, self-hearing and level. Knows turns of the grid 
 import numpy as np
 
 from timar_ros.config import HearingConfig
-from timar_ros.stream.audio import AudioPacket
+from timar_ros.stream.audio import AudioPacket, bounded
 from timar_ros.stream.buffer import VoiceTrack
+from timar_ros.stream.channel_notice import ChannelNotice
 from timar_ros.stream.channels import parse_channel
 from timar_ros.stream.ingest import VoiceIngest
 from timar_ros.stream.level import ClipLevel, LevelState, normalise
@@ -43,13 +44,11 @@ class Voices:
         self._tracks = {voice: VoiceTrack() for voice in VOICES}
         config = schedule.config
         window_s = config.max_turns * config.turn_s
+        channels = {voice: parse_channel(getattr(hearing, f'{voice}_channel')) for voice in VOICES}
+        self._notice = ChannelNotice(channels)
         self._ingests = {
             voice: VoiceIngest(
-                voice,
-                self._tracks[voice],
-                hearing.max_jitter_ms,
-                parse_channel(getattr(hearing, f'{voice}_channel')),
-                window_s,
+                voice, self._tracks[voice], hearing.max_jitter_ms, channels[voice], window_s
             )
             for voice in VOICES
         }
@@ -61,10 +60,13 @@ class Voices:
         Raises:
             ValueError: the packet contradicts itself; nothing was taken.
         """
-        self._ingests[voice].push(packet, arrival_ns)
+        start = self._ingests[voice].push(packet, arrival_ns)
+        if start is not None:
+            self._notice.add(voice, bounded(packet), start)
 
     def reset(self) -> None:
         """Forget all that was said."""
+        self._notice.reset()
         for ingest in self._ingests.values():
             ingest.reset()
 
@@ -83,7 +85,8 @@ class Voices:
 
     def take_warnings(self) -> list[str]:
         """Return texts worth logging since the last call."""
-        return [text for ingest in self._ingests.values() for text in ingest.take_warnings()]
+        warnings = [text for ingest in self._ingests.values() for text in ingest.take_warnings()]
+        return warnings + self._notice.take_warnings()
 
     @property
     def has_user(self) -> bool:
