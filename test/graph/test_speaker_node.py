@@ -144,7 +144,7 @@ def test_after_any_hostile_message_the_next_utterance_is_spoken_in_full(graph):
     assert counters['empty_messages'] == 8
     assert counters['lost_half_samples'] == 2
     assert counters['refused_messages'] == 4 * 8
-    assert counters['clipped_samples'] == 4 * (480 + 882)
+    assert counters['clipped_samples'] == 4 * (960 + 882)
     assert counters['failures'] == 0
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from timar_ros.bounds import MAX_UTTERANCE_MESSAGE_BYTES
-from timar_ros.stream.alignment import is_cut
 from timar_ros.stream.audio import pcm_from_samples
 from timar_ros.stream.utterance_reader import UtteranceReader
 
@@ -196,14 +195,3 @@ def test_one_byte_of_each_sample_is_refused_with_the_cause():
         ValueError, match='got 4001 bytes that are none at any offset; let the TTS'
     ):
         UtteranceReader().read(message(pcm.astype(np.uint8).tobytes()), 0)
-
-
-def test_bytes_cut_in_mid_sample_are_told_from_one_byte_of_each_sample():
-    pcm = np.frombuffer(pcm_from_samples(voice(4000), 'pcm_s16le'), '<i2')
-
-    assert is_cut(pcm.tobytes()[:-1], '<i2', 1) is True
-    assert is_cut(pcm.tobytes()[1:], '<i2', 1) is True
-    assert is_cut(pcm.astype(np.uint8).tobytes()[:-1], '<i2', 1) is False
-    assert is_cut((pcm >> 8).astype(np.uint8).tobytes()[:-1], '<i2', 1) is False
-    assert is_cut(bytes(5001), '<i2', 1) is None
-    assert is_cut(b'\x01', '<i2', 1) is None

@@ -219,12 +219,16 @@ def _as_bytes(data: Any, pcm: Pcm, name: str) -> bytes:
 
 def _cut_or_one_byte(data: bytes, pcm: Pcm, channels: int) -> str:
     """Say why bytes are no whole samples, as far as they show it."""
-    if pcm in (S16, F32) and is_cut(data, pcm.dtype, channels):
-        return (
-            'they were cut in mid-sample: put the last bytes before those of the next message, '
-            'and publish whole samples'
-        )
-    return ONE_BYTE_FIX
+    cut_fix = (
+        'they were cut in mid-sample: put the last bytes before those of the next message, and '
+        'publish whole samples'
+    )
+    if pcm not in (S16, F32):
+        return cut_fix
+    cut = is_cut(data, pcm.dtype, channels)
+    if cut is None:  # too few or too quiet to see it
+        return f'either {cut_fix}; or {ONE_BYTE_FIX}'
+    return cut_fix if cut else ONE_BYTE_FIX
 
 
 def _name_of(kind: str, width: int) -> str:

@@ -19,11 +19,12 @@ import dataclasses
 import numpy as np
 
 from timar_ros.bounds import MAX_UTTERANCE_S
-from timar_ros.stream.audio import AudioPacket
+from timar_ros.stream.audio import AudioPacket, bounded
+from timar_ros.stream.audio_format import check_voice
 from timar_ros.stream.delivery import Delivery
 from timar_ros.stream.device_time import SampleClock, ToldTimes
 from timar_ros.stream.utterance import Utterance
-from timar_ros.stream.utterance_queue import UtteranceQueue, check_packet
+from timar_ros.stream.utterance_queue import UtteranceQueue
 
 _NS = 1_000_000_000
 _FLUSH_MS = 20  # whatever comes later than this before the deadline begins anew
@@ -90,7 +91,7 @@ class PlaybackSchedule:
             'dropped_samples': 0,  # never announced: stopped before
             'refused_samples': 0,  # the queue was full
             'lost_samples': 0,  # counted by the sender inside an utterance, and never received
-            'clipped_samples': 0,  # at the rate they came with: far beyond full scale
+            'clipped_samples': 0,  # as they came, of all channels: far beyond full scale
             'clock_steps': 0,  # the clock was set back below what had been announced
         }
 
@@ -115,7 +116,8 @@ class PlaybackSchedule:
         """
         if not len(packet.samples):
             return
-        check_packet(packet)
+        check_voice(packet.sample_rate_hz, packet.samples.shape[1])
+        packet = bounded(packet)
         scale = self.sample_rate_hz / packet.sample_rate_hz
         n_out = round(len(packet.samples) * scale)
         is_unheard = self.stamp_ns(self._end + self._queue.n_left) > now_ns
@@ -129,7 +131,7 @@ class PlaybackSchedule:
         except ValueError:
             self.counters['refused_samples'] += n_out
             raise
-        self.counters['clipped_samples'] = self._queue.clipped_samples
+        self.counters['clipped_samples'] += packet.n_clipped
 
     def announce(self, now_ns: int) -> list[AudioPacket]:
         """

@@ -11,7 +11,6 @@ import collections
 
 import numpy as np
 
-from timar_ros.bounds import MAX_CHANNELS, MAX_SAMPLE, SAMPLE_RATES_HZ
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.utterance import Utterance
 
@@ -29,17 +28,12 @@ class UtteranceQueue:
     Args:
         sample_rate_hz: of the output.
         max_s: most that may wait.
-
-    Attributes:
-        clipped_samples: samples so far, at the rate they came with, that were beyond what a sample
-            may be.
     """
 
     def __init__(self, sample_rate_hz: int, max_s: float):
         self._rate_hz = sample_rate_hz
         self._max_s = max_s
         self._utterances: collections.deque[Utterance] = collections.deque()
-        self.clipped_samples = 0
 
     @property
     def n_left(self) -> int:
@@ -48,10 +42,10 @@ class UtteranceQueue:
 
     def push(self, packet: AudioPacket, continues: bool) -> None:
         """
-        Append a packet that `check_packet` accepts.
+        Append a packet.
 
         Args:
-            packet: its channels are mixed to one.
+            packet: its samples and rate are within bounds; its channels are mixed to one.
             continues: it belongs to the utterance before it.
 
         Raises:
@@ -65,11 +59,7 @@ class UtteranceQueue:
                 last.end()
             last = Utterance(packet.sample_rate_hz, self._rate_hz, continues)
             self._utterances.append(last)
-        samples = packet.samples
-        if max(samples.max(), -samples.min()) > MAX_SAMPLE:
-            self.clipped_samples += int((np.abs(samples) > MAX_SAMPLE).any(axis=1).sum())
-            samples = samples.clip(-MAX_SAMPLE, MAX_SAMPLE)
-        last.push(samples.mean(axis=1, dtype=np.float32))
+        last.push(packet.samples.mean(axis=1, dtype=np.float32))
 
     def push_front(self, samples: np.ndarray) -> None:
         """Let samples `[n]` at the output's rate be spoken before all that waits."""
@@ -120,34 +110,3 @@ class UtteranceQueue:
                     f'expected at most {most} {name} waiting to be spoken, got {waiting}; send '
                     'less at once, or longer messages at a lower rate'
                 )
-
-
-def check_packet(packet: AudioPacket) -> None:
-    """
-    Refuse what cannot be a stretch of a voice.
-
-    Raises:
-        ValueError: a sample, the rate or the channels make no sense.
-    """
-    check_voice(packet.sample_rate_hz, packet.samples.shape[1])
-    if not np.isfinite(packet.samples).all():
-        raise ValueError('samples must be finite, got NaN or infinity; mend the TTS')
-
-
-def check_voice(sample_rate_hz: int, channels: int) -> None:
-    """
-    Refuse what cannot be the form of a voice, before anything is allocated for it.
-
-    Raises:
-        ValueError: the rate or the number of channels is out of bounds.
-    """
-    low, high = SAMPLE_RATES_HZ
-    if not low <= sample_rate_hz <= high:
-        raise ValueError(
-            f'sample_rate must be {low} to {high} Hz, got {sample_rate_hz}; fill in the rate of '
-            'the TTS'
-        )
-    if not 1 <= channels <= MAX_CHANNELS:
-        raise ValueError(
-            f'channels must be 1 to {MAX_CHANNELS}, got {channels}; fill in those of the voice'
-        )

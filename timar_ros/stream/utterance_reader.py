@@ -16,8 +16,8 @@ import numpy as np
 from timar_ros.bounds import MAX_UTTERANCE_MESSAGE_BYTES
 from timar_ros.stream.alignment import best_start, is_cut
 from timar_ros.stream.audio import AudioPacket, packet_from_fields
+from timar_ros.stream.audio_format import check_voice
 from timar_ros.stream.delivery import UTTERANCE_PAUSE_NS, missing_samples
-from timar_ros.stream.utterance_queue import check_voice
 from timar_ros.strict import quoted
 
 _EXPIRY_NS = 2_000_000_000  # the other half of a sample does not come later than this
