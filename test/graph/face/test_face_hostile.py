@@ -14,6 +14,7 @@ pytest.importorskip('aiohttp', reason='no aiohttp here: pip install aiohttp')
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 from rclpy.serialization import serialize_message  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
 import std_msgs.msg  # noqa: E402
 
 from timar_ros.bounds import MAX_PLAN_FRAMES  # noqa: E402
@@ -139,6 +140,21 @@ def test_a_quaternion_of_any_size_reaches_the_page_as_its_direction(size, talker
     assert talker.graph.spin_until(lambda: page.of_kind(1))
     neck = np.frombuffer(page.of_kind(1)[0], '<f4', 12, 24 + 8 * 3).reshape(3, 4)
     np.testing.assert_allclose(neck, [[0.0, 0.6, 0.0, 0.8]] * 3, atol=1e-6)
+
+
+def test_plans_of_the_far_future_are_bounded_and_give_way_to_one_of_now(talker):
+    face = talker.start()
+    talker.keep(JointState, 'face/blendshapes')
+    assert talker.graph.spin_until(face._is_wanted)
+    year_ns = 365 * 24 * 3600 * 10**9
+    motion = np.tile(ARKIT.neutral, (MAX_PLAN_FRAMES, 1))
+
+    for i in range(1, 4):
+        face._on_plan(talker.plan(motion, talker.now_ns() + i * year_ns))
+    assert len(face._frames) <= MAX_PLAN_FRAMES
+    face._on_plan(talker.plan(motion[:5], talker.now_ns() + 10 * 10**9))
+
+    assert len(face._frames) == 5
 
 
 def spoil_space(plan):
