@@ -38,6 +38,7 @@ from timar_ros.nodes.joints import (
 from timar_ros.nodes.matching import MatchedSubscription
 from timar_ros.nodes.neck_params import NeckParams
 from timar_ros.nodes.params import declare
+from timar_ros.nodes.plan_bytes import plan_from_bytes
 from timar_ros.nodes.publishers import PublisherWatch
 from timar_ros.nodes.running import construct, run
 from timar_ros.nodes.throttle import ThrottledWarnings
@@ -98,7 +99,9 @@ class NeckNode(Node):
         )
 
     def _create_inputs(self) -> None:
-        self._plans = MatchedSubscription(self, HeadMotionPlan, 'agent/motion_plan', self._on_plan)
+        self._plans = MatchedSubscription(
+            self, HeadMotionPlan, 'agent/motion_plan', self._on_plan, raw=True
+        )
         self._planners = PublisherWatch(
             self, 'agent/motion_plan', 'the head follows their plans in turn'
         )
@@ -170,12 +173,13 @@ class NeckNode(Node):
         self._params = params
         self._neck.config = params.neck_config()
 
-    def _on_plan(self, msg: HeadMotionPlan) -> None:
+    def _on_plan(self, data: bytes) -> None:
+        msg, n_cut = plan_from_bytes(data)
         self._counters['plans'] += 1
-        if len(msg.frames) > MAX_PLAN_FRAMES:
+        if n_cut:
             self._counters['cut_plans'] += 1
             self._warnings.warn(
-                f'plan {msg.plan} has {len(msg.frames)} frames; those after the first '
+                f'plan {msg.plan} has {MAX_PLAN_FRAMES + n_cut} frames; those after the first '
                 f'{MAX_PLAN_FRAMES} are ignored; send shorter plans more often'
             )
         try:
