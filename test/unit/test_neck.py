@@ -228,6 +228,14 @@ def test_a_pause_of_the_stream_is_played_as_a_stop_that_began_with_it():
     assert_within_limits(neck, now, later + 2_000 * MS)
 
 
+def test_a_pause_while_the_head_stops_makes_the_stop_no_longer():
+    neck, now = following()
+    neck.disable(now)
+    assert neck.update(now)
+    neck.play_late(now + 500 * MS, now + 800 * MS)
+    assert not neck.is_moving(now + 2_200 * MS)
+
+
 def test_a_robot_without_feedback_is_taken_up_where_it_was_left():
     neck = Neck(ROBOT, NeckConfig(), needs_feedback=False)
     neck.push_plan(*still(1.5, neck=Rotation.from_rotvec([0.0, 0.0, 0.4]).as_quat()))

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from timar_ros.retarget.feedback import Feedback
 from timar_ros.retarget.joint_trouble import joint_trouble
 from timar_ros.retarget.neck import Neck, NeckConfig
 from timar_ros.retarget.robot import Robot
@@ -158,12 +159,15 @@ def test_samples_of_two_publishers_in_turn_move_nothing_and_are_noticed(other):
 
 
 def test_measurements_that_stopped_prove_nothing_about_a_head_that_moved_since():
-    neck, now = following()
-    see(neck, neck.sample(now)[0][0], now)
-    for after_ms in range(0, 2_600, 100):
-        neck.push_plan(*nods(3, begin_ns=now + after_ms * MS))
-        neck.update(now + after_ms * MS)
+    neck = make_neck()
+    for after_ms in range(0, 6_600, 50):
+        now = START + after_ms * MS
+        neck.push_plan(*nods(3, 0.5, 0.4, begin_ns=now))
+        neck.update(now)
+        if after_ms <= 4_000 and neck.has_begun:
+            neck.see_joints(NAMES, neck.sample(now)[0][0], now)
     assert neck.restarts == 0
+    now = START + 4_000 * MS
     text = joint_trouble(neck, now + 2_600 * MS, NAMES, ['/driver'])
     assert text.startswith('no positions came on joint_states for 2 s')
 
@@ -235,6 +239,14 @@ def test_a_continuous_joint_is_taken_in_the_turn_of_what_was_sent(turns):
     assert neck.update(START)
     np.testing.assert_allclose(neck.sample(START)[0][0], (0.1, 0.0, 0.0), atol=1e-9)
     assert_within_limits(neck, START, START + 2_400 * MS)
+
+
+def test_the_seam_of_an_encoder_is_no_jump_between_two_samples():
+    feedback = Feedback(_turning())
+    for age_ms, pan in ((60, 6.265), (40, 6.275), (20, 0.0), (0, 0.01)):
+        feedback.add(NAMES, (pan, 0.0, 0.0), START - age_ms * MS)
+    position = feedback.at_rest(START)
+    np.testing.assert_allclose(position, (2 * np.pi + 0.003, 0.0, 0.0), atol=0.02)
 
 
 def test_an_encoder_modulo_a_turn_that_passes_its_seam_is_no_jump():

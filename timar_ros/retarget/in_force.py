@@ -20,6 +20,7 @@ class InForce:
     Attributes:
         spline: the motion; None before there is one.
         changed_from: knot up to which the last solution kept the motion before it.
+        is_stop: from there on it is a stop.
         approach: the way from where the motion began to the plans.
         is_new: something came since the last solution.
         is_stopping: a stop was asked for and is not solved yet.
@@ -31,6 +32,7 @@ class InForce:
 
     spline: Spline | None = None
     changed_from: int = 0
+    is_stop: bool = False
     approach: Approach | None = None
     is_new: bool = False
     is_stopping: bool = False

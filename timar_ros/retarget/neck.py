@@ -225,7 +225,8 @@ class Neck:
             played_ns: time of the last target sent.
             now_ns: the time.
         """
-        if now_ns <= played_ns or self._in_force.rests_between(played_ns, now_ns):
+        was_stopping = self._in_force.is_stop and self.changed_from_ns <= played_ns
+        if was_stopping or self._in_force.rests_between(played_ns, now_ns):
             return
         self._solve(played_ns, self._stop_target)
         self._replace(is_new=self._in_force.is_new or self._is_enabled)
@@ -307,7 +308,8 @@ class Neck:
             checked_from_ns=spline.start_ns,
         )
         if np.any(self._target.clipped(position) != position):
-            self._solve(spline.start_ns, self._range_target)  # come in first, and stay inside
+            # Come in first, to stay inside afterwards.
+            self._solve(spline.start_ns, lambda _, now: self._target.clipped(now[3:], _INSIDE_RAD))
         return True
 
     def _follow_joints(self, now_ns: int) -> bool:
@@ -368,13 +370,10 @@ class Neck:
         # What was played lately stays, to compare the joints with.
         keep_from = max(spline.first, (self._now_ns - HISTORY_NS) // self._knot_ns - 1)
         keep_from = min(keep_from, knot)
-        self._replace(spline=spline.joined(keep_from, knot, control), changed_from=knot)
+        spline, is_stop = spline.joined(keep_from, knot, control), wanted == self._stop_target
+        self._replace(spline=spline, changed_from=knot, is_stop=is_stop)
         self._target.forget_before(self._now_ns - _FORGET_NS)
         return True
-
-    def _range_target(self, knot: int, previous: np.ndarray) -> np.ndarray:
-        """Return positions `[N, J]` inside the range, nearest to where the motion is."""
-        return self._target.clipped(previous[3:], _INSIDE_RAD)
 
     def _stop_target(self, knot: int, previous: np.ndarray) -> np.ndarray:
         """Return positions `[N, J]` of a velocity that decays from knot `knot` on."""
