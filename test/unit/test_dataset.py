@@ -392,18 +392,3 @@ def test_a_conversation_begins_where_its_clip_does(tmp_path):
     voices = {window['user_speech'].numpy().tobytes() for window in begun}
     assert len(voices) == 1  # both were written with the same seed
     np.testing.assert_array_equal(begun[3]['user_speech'], windows.begin(3)['user_speech'])
-
-
-def test_what_is_missing_of_a_voice_is_noted_with_its_clip(tmp_path):
-    _write_pair(tmp_path)
-    path = tmp_path / 'talk_user.wav'
-    content = bytearray(path.read_bytes())
-    at = content.index(b'data') + 4
-    content[at : at + 4] = (2 * int.from_bytes(content[at : at + 4], 'little')).to_bytes(
-        4, 'little'
-    )
-    path.write_bytes(content)
-
-    (clip,), _ = clip_files.open_clips(tmp_path, _ARKIT)
-
-    assert any('talk_user.wav: cut off: its header counts' in note for note in clip.notes)

@@ -266,3 +266,17 @@ def test_a_head_of_dualtalk_is_seen_by_a_model_of_its_space(tmp_path):
     np.testing.assert_array_equal(stamps, np.arange(50) * 40_000_000)
     np.testing.assert_allclose(frames[:, FLAME.neck], pose[:, :3], atol=1e-6)
     np.testing.assert_allclose(frames[:, FLAME.expression], expression, atol=1e-6)
+
+
+def test_what_is_missing_of_a_voice_is_noted_with_its_clip(tmp_path):
+    for party in ('user', 'agent'):
+        write_voice(tmp_path / f'talk_{party}.wav', 2.0)
+    write_head(tmp_path / 'talk_agent.npz', counted(2.0))
+    path = tmp_path / 'talk_user.wav'
+    content = path.read_bytes()
+    # as if twice as much had been recorded
+    path.write_bytes(content.replace(int.to_bytes(64000, 4, 'little'), b'\0\xf4\1\0', 1))
+
+    (clip,), _ = open_clips(tmp_path, ARKIT)
+
+    assert clip.notes[0] == 'talk_user.wav: cut off: its header counts 4.0 s, 2.0 s are there'

@@ -84,7 +84,12 @@ class Bag:
         self._scratch: tempfile.TemporaryDirectory | None = None
 
     def __enter__(self) -> 'Bag':
-        self._files = find_bag_files(self.path)
+        try:
+            self._files = find_bag_files(self.path)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(f'{self.path}: cannot be read: {error.strerror or error}') from None
         self.notes += self._files.notes
         self._scratch = tempfile.TemporaryDirectory(prefix='bag_', ignore_cleanup_errors=True)
         try:

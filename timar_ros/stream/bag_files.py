@@ -30,13 +30,11 @@ class BagFiles:
     Attributes:
         paths: of its storage files, packed or not.
         counts: topic -> messages, as metadata.yaml counts them; empty without it.
-        types: topic -> message type, as metadata.yaml says.
         notes: what is missing or odd, a sentence each.
     """
 
     paths: tuple[pathlib.Path, ...]
     counts: Counter
-    types: dict[str, str]
     notes: tuple[str, ...]
 
 
@@ -57,7 +55,7 @@ def find_bag_files(path: pathlib.Path) -> BagFiles:
         path = path.absolute().parent
     if not path.is_dir():
         _refuse_foreign(path)
-        return BagFiles((path,), Counter(), {}, ())
+        return BagFiles((path,), Counter(), ())
     there = _storage_files(path)
     notes: list[str] = []
     metadata = _Metadata()
@@ -71,7 +69,10 @@ def find_bag_files(path: pathlib.Path) -> BagFiles:
             )
         there = _named(path, metadata, there, notes)
     else:
-        notes.append('the bag has no metadata.yaml: its recording was cut off')
+        notes.append(
+            'the bag has no metadata.yaml (cut off, or not copied along); '
+            'what its files hold is read'
+        )
         there = there or _in_one_subfolder(path, notes)
     if not there:
         old = next(iter(sorted(path.glob('*.bag'))), None)
@@ -81,7 +82,7 @@ def find_bag_files(path: pathlib.Path) -> BagFiles:
             f'{path}: expected a bag (metadata.yaml and .mcap or .db3 files), got '
             f'{shortened(", ".join(sorted(p.name for p in path.iterdir())[:5])) or "nothing"}'
         )
-    return BagFiles(tuple(there), metadata.counts, metadata.types, tuple(notes))
+    return BagFiles(tuple(there), metadata.counts, tuple(notes))
 
 
 def is_packed(path: pathlib.Path) -> bool:
@@ -93,7 +94,6 @@ def is_packed(path: pathlib.Path) -> bool:
 class _Metadata:
     names: list[str] = dataclasses.field(default_factory=list)
     counts: Counter = dataclasses.field(default_factory=Counter)
-    types: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _read_metadata(path: pathlib.Path) -> _Metadata:
@@ -111,7 +111,6 @@ def _read_metadata(path: pathlib.Path) -> _Metadata:
         count = topic.get('message_count') if isinstance(topic, dict) else None
         if isinstance(about, dict) and isinstance(count, int) and count > 0:
             metadata.counts[str(about.get('name'))] += count
-            metadata.types[str(about.get('name'))] = str(about.get('type'))
     return metadata
 
 
@@ -132,11 +131,15 @@ def _named(folder, metadata: _Metadata, there, notes: list[str]) -> list[pathlib
     found, missing = [], []
     below: dict[str, pathlib.Path] | None = None
     for name in metadata.names:
-        path = _variant(folder / name) or _variant(folder / pathlib.PurePosixPath(name).name)
+        named = pathlib.PurePosixPath(name)
+        path = _variant(folder / named.name)
+        # What an absolute name means was on the machine that recorded.
+        if path is None and not named.is_absolute() and '..' not in named.parts:
+            path = _variant(folder / named)
         if path is None:
             if below is None:
                 below = _files_below(folder)
-            path = below.get(_bare(pathlib.PurePosixPath(name).name))
+            path = below.get(_bare(named.name))
         if path is None:
             missing.append(name)
         else:
@@ -162,7 +165,10 @@ def _variant(path: pathlib.Path) -> pathlib.Path | None:
     """Return a file as it is named, or packed, or unpacked."""
     plain = path.with_suffix('') if is_packed(path) else path
     packed = [plain.with_name(plain.name + end) for end in _PACKED]
-    return next((p for p in (path, plain, *packed) if p.is_file()), None)
+    try:
+        return next((p for p in (path, plain, *packed) if p.is_file()), None)
+    except OSError:  # a name too long
+        return None
 
 
 def _bare(name: str) -> str:

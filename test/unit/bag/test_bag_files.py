@@ -17,6 +17,9 @@ from timar_ros.stream.bag import Bag
 
 TOPIC = '/user/audio'
 N = 26  # messages of a second each
+NO_METADATA = (
+    'the bag has no metadata.yaml (cut off, or not copied along); what its files hold is read'
+)
 
 
 @pytest.fixture
@@ -81,7 +84,7 @@ def test_split_bags_are_read_by_time_whatever_their_files_are_called(
     numbers, notes = told(tmp_path / 'bag', bags)
 
     assert numbers == list(range(N))
-    assert notes == ['the bag has no metadata.yaml: its recording was cut off']
+    assert notes == [NO_METADATA]
     assert told(tmp_path / 'bag', bags, start_ns=7 * 10**9)[0] == list(range(7, N))
 
 

@@ -4,6 +4,7 @@
 
 import numpy as np
 import pytest
+import yaml
 
 
 def test_a_bag_with_audio_elsewhere_says_where(bags, tmp_path):
@@ -139,3 +140,22 @@ def test_a_voice_whose_file_is_missing_is_counted_in_the_refusal(bags, tmp_path)
     assert 'metadata.yaml counts 80 messages on /user/audio, its files hold none' in str(
         caught.value
     )
+
+
+@pytest.mark.parametrize('named', ['../private/x.mcap', '{0}/private/x.mcap', 'x' * 5000, 'a\0b'])
+def test_metadata_cannot_name_a_file_outside_of_its_bag(bags, tmp_path, named):
+    for name, seed in (('private', 2), ('bag', 1)):
+        with bags.Writer(tmp_path / name) as bag:
+            bag.write_chunks('/user/audio', bags.voice(seed))
+    (tmp_path / 'private' / 'private.mcap').rename(tmp_path / 'private' / 'x.mcap')
+    metadata = tmp_path / 'bag' / 'metadata.yaml'
+    content = yaml.safe_load(metadata.read_text())
+    names = [named.format(tmp_path), 'bag.mcap']
+    content['rosbag2_bagfile_information']['relative_file_paths'] = names
+    metadata.write_text(yaml.safe_dump(content))
+
+    recording = bags.read(tmp_path / 'bag')
+
+    np.testing.assert_array_equal(recording.voices['user'].samples * 32768, bags.voice(1))
+    assert 'metadata.yaml names 2 files, 1 of them are not there' in recording.notes[0]
+    assert all(len(note) < 300 for note in recording.notes)
