@@ -25,7 +25,6 @@ from timar_ros.strict import quoted, shortened
 
 MAGIC = b'SQLite format 3\0'
 _JOURNALS = ('-wal', '-journal')
-_SMALLEST_OF_TWO_PAGES = 400  # bytes, with the smallest pages
 # A search for rows behind a damaged page leaps by one row more each time, then twice as far.
 _SMALL_LEAPS, _LEAPS = 64, 100
 
@@ -61,7 +60,7 @@ def open_sqlite(path: pathlib.Path, name: str, scratch: pathlib.Path) -> Storage
         known = Counter()
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             known[channels[number]] += count
-        reader = _Reader(path, _is_cut(path), ids, stamps, topics, channels)
+        reader = _Reader(path, ids, stamps, topics, channels)
         storage.stretches.append(Stretch(int(stamps.min()), int(stamps.max()), known, reader))
     return storage
 
@@ -205,7 +204,6 @@ class _Reader:
     """Reads the messages of one file in the order of time."""
 
     path: pathlib.Path
-    is_cut: bool
     ids: np.ndarray
     stamps: np.ndarray
     topics: np.ndarray
@@ -218,8 +216,6 @@ class _Reader:
         with contextlib.closing(_connect(self.path)) as database:
             for row in rows.tolist():
                 data = _data(database, int(self.ids[row]))
-                if data is not None and self.is_cut and _ends_in_nothing(data):
-                    data = None
                 channel = self.channels[int(self.topics[row])]
                 yield int(self.stamps[row]), int(self.ids[row]), channel, data
 
@@ -234,15 +230,3 @@ def _data(database: sqlite3.Connection, row: int) -> bytes | None:
     except sqlite3.Error:
         return None
     return found[0] if found and isinstance(found[0], bytes) else None
-
-
-def _is_cut(path: pathlib.Path) -> bool:
-    """Tell whether a file has fewer pages than it counts."""
-    with open(path, 'rb') as file:
-        head = file.read(32)
-    return int.from_bytes(head[28:32], 'big') * _page_size(path) > path.stat().st_size
-
-
-def _ends_in_nothing(data: bytes) -> bool:
-    # sqlite reads a page behind the end as zeros, where a message goes on there.
-    return len(data) > _SMALLEST_OF_TWO_PAGES and not any(data[-64:])
