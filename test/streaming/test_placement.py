@@ -135,6 +135,16 @@ def test_streams_that_do_not_count_get_counts_that_agree_with_their_places(count
     assert stamps[19:21] == [19 * CHUNK, 25 * CHUNK]
 
 
+def test_a_stream_that_repeats_its_count_is_unbroken_at_rates_that_no_sample_of_ours_meets():
+    samples = np.full((512, 1), 0.1, np.float32)
+    stamps = [WALL + i * 512 * S // 44_100 for i in range(40)]
+    packets = [(t + 13 * MS, AudioPacket(t, 5, None, 44_100, samples)) for t in stamps]
+
+    _, placed = place('user', Times(), packets)
+
+    assert set(np.diff([p.packet.first_sample for p in placed])) == {512}
+
+
 def test_a_publishers_own_count_stays():
     packets = voice(WALL, WALL, count=True)
 
