@@ -244,3 +244,47 @@ def test_a_robot_that_announces_what_it_says_is_not_taken_for_stamped_on_arrival
         said.samples[first : first + 16_000], smooth(2, 3.0, RATE_HZ)[:16_000] / 32768
     )
     assert recording.notes == ()
+
+
+@pytest.mark.parametrize('pace', [0.4, 1.0, 2.5])
+def test_a_position_is_found_in_simulated_time_of_any_pace(bags, tmp_path, pace):
+    samples = smooth(1, 60.0, 4_000)
+    with bags.Writer(tmp_path / 'bag', 'mcap', bags.definitions) as bag:
+        for start in range(0, len(samples), 400):
+            at_ns = start * 10**9 // 4_000
+            data = np.frombuffer(samples[start : start + 400].tobytes(), np.uint8)
+            received_ns = WALL_S * 10**9 + round((at_ns + 10**8) * pace)
+            bag.write(
+                '/user/audio', 'timar_ros/msg/AudioChunk', received_ns,
+                header=bag.header(7 * 10**9 + at_ns), sample_rate=4_000, channels=1,
+                encoding='pcm_s16le', first_sample=start, sent=bag.time(0), data=data,
+            )  # fmt: skip
+    recording = BagRecording(tmp_path / 'bag', Topics())
+
+    events = list(recording.events(0, 40 * 10**9, 400))
+
+    assert recording.begin_ns == 7 * 10**9
+    assert recording.duration_ns == 60 * 10**9
+    assert [event.end_ns for event in events] == [40 * 10**9 + (i + 1) * 10**8 for i in range(200)]
+
+
+def test_a_recording_lasts_until_its_last_sound_whatever_was_logged_before_the_clock_ran(
+    bags, tmp_path
+):
+    talk = Talk(bags, tmp_path / 'bag', 0, 'simulated')
+    talk.add_user(False, 'good', RATE_HZ, 20, 0)
+    talk.add_agent(True, 160)
+    talk.messages = [
+        (
+            0 if kind.endswith('RawAudio') and received < 54_200_000_000 else received,
+            topic,
+            kind,
+            f,
+        )
+        for received, topic, kind, f in talk.messages
+    ]
+
+    recording = check_alike(bags, talk.write(), is_live_known=False)
+
+    check_truth(recording, 'user', smooth(1, 4.0, RATE_HZ), talk.base_ns)
+    assert BagRecording(talk.path, Topics()).duration_ns == 4 * 10**9
