@@ -42,7 +42,7 @@ def test_inverted_channels_are_noticed_with_the_parameter(rate_hz):
     (warning,) = warnings_of(np.stack([voice, -voice], 1), rate_hz=rate_hz)
 
     assert warning.startswith('user audio: channels 0 and 1 are inverted')
-    assert 'choose the parameter user_channel 0' in warning
+    assert 'choose user_channel:=0' in warning
 
 
 def test_a_dead_channel_is_noticed():
@@ -60,7 +60,7 @@ def test_a_channel_that_holds_the_robots_voice_is_noticed():
     (warning,) = warnings_of(np.stack([user, loopback], 1), agent)
 
     assert "the robot's own voice" in warning
-    assert 'choose the parameter user_channel 0' in warning
+    assert 'choose user_channel:=0' in warning
 
 
 @pytest.mark.parametrize('channels', [MEAN, {'user': 0, 'agent': 'mean'}])

@@ -91,7 +91,9 @@ class Session:
         self._formats = {}
         self._stated = stated or {}
         self._ignored = set() if previous is None else previous._ignored
-        self._speaking = {voice: Speaking(voice, detector) for voice in VOICES}
+        self._speaking = {
+            voice: Speaking(voice, detector, conversation.hearing) for voice in VOICES
+        }
 
     def hear(self, voice: str, msg, arrival_ns: int) -> None:
         """

@@ -13,8 +13,10 @@ import math
 
 import numpy as np
 
+from timar_ros.config import HearingConfig
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.buffer import VoiceTrack, index_of
+from timar_ros.stream.channels import parse_channel
 from timar_ros.stream.ingest import VoiceIngest
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.vad import SpeechDetector, SpeechState
@@ -43,12 +45,20 @@ class Speaking:
     Args:
         voice: 'user' or 'agent'.
         detector: of speech, None where there is none.
+        hearing: how the conversation hears it; None = as it does by default.
     """
 
-    def __init__(self, voice: str, detector: SpeechDetector | None):
+    def __init__(
+        self,
+        voice: str,
+        detector: SpeechDetector | None,
+        hearing: HearingConfig | None = None,
+    ):
+        hearing = hearing or HearingConfig()
         self._detector = detector
         self._track = VoiceTrack()
-        self._ingest = VoiceIngest(voice, self._track)
+        channel = parse_channel(getattr(hearing, f'{voice}_channel'))
+        self._ingest = VoiceIngest(voice, self._track, hearing.max_jitter_ms, channel)
         self.reset()
 
     def reset(self) -> None:

@@ -97,7 +97,7 @@ class ChannelNotice:
         if self._heard[voice] < _JUDGED_AT[self._n_judged[voice]]:
             return
         self._n_judged[voice] += 1
-        finding = self._watches[voice].finding(f'the parameter {voice}_channel')
+        finding = self._watches[voice].finding(f'{voice}_channel:=')
         if finding:
             self._n_judged[voice] = len(_JUDGED_AT)
             self._warnings.append(f'{voice} audio: {finding}')
@@ -113,7 +113,7 @@ class ChannelNotice:
         channel = self._channels['user']
         if channel != MEAN and channel >= user.shape[1]:
             return
-        text = foreign_voice(user, agent, _BINS_HZ, channel, 'the parameter user_channel')
+        text = foreign_voice(user, agent, _BINS_HZ, channel, 'user_channel:=')
         if text:
             self._n_comparisons = _MAX_COMPARISONS
             self._warnings.append(f'user audio: {text}')

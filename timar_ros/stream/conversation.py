@@ -32,6 +32,10 @@ from timar_ros.stream.voices import VOICES, Voices
 _WAKING_S = 1.0
 # So many plans in a row that are not finite come from a memory that is not.
 _MAX_BAD_PLANS = 3
+_HEALED = (
+    f'planned motion was NaN or infinite {_MAX_BAD_PLANS} times in a row; the memory of the '
+    'conversation is forgotten, and it begins again'
+)
 
 
 class Conversation:
@@ -43,7 +47,7 @@ class Conversation:
         timing: when to plan.
         sampling: how to draw.
         seed: of the noise.
-        hearing: what to make of the robot's own voice.
+        hearing: how the voices are heard.
         clip_levels: loudness of the whole recording by voice, as the published protocol has it;
             None = each sample by what came up to it, the only way there is live.
         style: how the agent is to be until `push_style` says otherwise; None = not said.
@@ -68,7 +72,8 @@ class Conversation:
         self._config = model.config
         self._seed = seed
         self._window_s = model.config.max_turns * model.config.turn_s
-        self._voices = Voices(self.schedule, hearing or HearingConfig(), clip_levels)
+        self.hearing = hearing or HearingConfig()
+        self._voices = Voices(self.schedule, self.hearing, clip_levels)
         self._user_motion = MotionTrack(model.config.n_channels)
         self._in_force = PlanInForce(self.space.neutral)
         if style is not None:
@@ -120,12 +125,7 @@ class Conversation:
     def push_user_motion(
         self, stamp_ns: int, motion: np.ndarray, now_ns: int | None = None
     ) -> None:
-        """
-        Take one frame `[M]` of the user's head, from `motion.frame_to_motion`.
-
-        Raises:
-            ValueError: it is stamped far ahead of `now_ns`, when it came (None = not known).
-        """
+        """Take a frame `[M]` of the head; ValueError: it is stamped far ahead of `now_ns`."""
         self._user_motion.write(stamp_ns, motion, now_ns)
 
     def push_style(self, stamp_ns: int, style: AgentStyle) -> None:
@@ -193,10 +193,7 @@ class Conversation:
         if self._memory.n_bad_plans >= _MAX_BAD_PLANS:
             self._counts['resets'] += 1
             self._begin()
-            self._warnings.append(
-                f'planned motion was NaN or infinite {_MAX_BAD_PLANS} times in a row; the memory '
-                'of the conversation is forgotten, and it begins again'
-            )
+            self._warnings.append(_HEALED)
 
     def accept(self, plan: Plan) -> None:
         """Put a plan in force; its frames count as shown from here on."""
