@@ -10,12 +10,7 @@ Play a recorded conversation, wavs or a bag, to the conversation node, on a cloc
 """
 
 from launch import LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-    Shutdown,
-)
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, Shutdown
 from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -23,10 +18,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-from timar_ros.nodes.arguments import ARGUMENTS, check_params_file
-
 _BOOLEAN = ('true', 'false')
-_PARAMS_FILE = next(argument for argument in ARGUMENTS if argument.name == 'params_file')
 # Arguments that the replay node takes as they are, and the types of its parameters.
 _PARAMETERS = {
     'user': str,
@@ -49,12 +41,8 @@ _PARAMETERS = {
 
 
 def _end(_event, context):
-    # Ctrl-C ends everything by itself; a second shutdown is an error to launch.
+    # Ctrl-C ends everything by itself, and being told so twice is an error to launch.
     return None if context.is_shutdown else [Shutdown(reason='the recording is over')]
-
-
-def _check_params_file(context):
-    check_params_file(LaunchConfiguration('params_file').perform(context))
 
 
 def generate_launch_description():
@@ -70,7 +58,6 @@ def generate_launch_description():
                 name: ParameterValue(LaunchConfiguration(name), value_type=kind)
                 for name, kind in _PARAMETERS.items()
             },
-            LaunchConfiguration('params_file'),
         ],
         on_exit=_end,
     )
@@ -86,7 +73,6 @@ def generate_launch_description():
             'face': LaunchConfiguration('face'),
             'neck': LaunchConfiguration('neck'),
             'robot': LaunchConfiguration('robot'),
-            'params_file': LaunchConfiguration('params_file'),
             # the recording is what is heard, not this room
             'microphone': 'false',
             'speaker': 'false',
@@ -207,12 +193,6 @@ def generate_launch_description():
                 default_value='',
                 description='Put before the names of the nodes and of their topics',
             ),
-            DeclareLaunchArgument(
-                'params_file',
-                default_value=_PARAMS_FILE.default,
-                description=_PARAMS_FILE.description,
-            ),
-            OpaqueFunction(function=_check_params_file),
             conversation,
             replay,
         ]

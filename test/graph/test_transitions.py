@@ -203,6 +203,7 @@ def test_a_node_that_a_manager_has_configured_does_not_start_by_itself(managers)
 
     assert managers.spin(lambda: not managers.node.is_starting)
     assert managers.state() == 'inactive'
+    assert not managers.executor.n_exceptions
 
 
 def test_a_node_that_starts_by_itself_becomes_active(managers):

@@ -11,7 +11,9 @@ import signal
 import subprocess
 import time
 
-from lifecycle_msgs.srv import GetState
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
 import numpy as np
 import pytest
 import rclpy
@@ -52,11 +54,18 @@ def launch():
         pytest.skip('the ros2 command comes with a ROS installation only')
     started = []
 
-    def start(**values):
+    def start(is_read=False, **values):
         command = ['ros2', 'launch', 'timar_ros', 'conversation.launch.py']
         command += [f'{name}:={value}' for name, value in values.items()]
-        started.append(subprocess.Popen(command, start_new_session=True))
-        return started[-1]
+        process = subprocess.Popen(
+            command,
+            start_new_session=True,
+            stdout=subprocess.PIPE if is_read else None,
+            stderr=subprocess.STDOUT if is_read else None,
+            text=True,
+        )
+        started.append(process)
+        return process
 
     yield start
     for process in started:
@@ -136,6 +145,69 @@ def test_a_node_that_refuses_to_configure_lives_on_unconfigured(launch, executor
 
     assert states[-1:] == ['unconfigured']
     assert process.poll() is None
+
+
+@pytest.mark.parametrize('content', [None, 'folder', 'neck: ['])
+def test_a_parameter_file_that_is_none_ends_the_launch_with_a_sentence(launch, tmp_path, content):
+    path = tmp_path / 'mine.yaml'
+    if content == 'folder':
+        path.mkdir()
+    elif content:
+        path.write_text(content)
+
+    process = launch(is_read=True, params_file=path, **HEADLESS)
+    said = process.communicate(timeout=60)[0].splitlines()
+
+    assert process.returncode == 1
+    assert said[-1].startswith('[ERROR] [launch]: ') and 'params_file: ' in said[-1]
+    assert str(path) in said[-1]
+    assert not any('process started' in line for line in said)
+
+
+def request(executor, node_name, transition):
+    """Ask a lifecycle node for a transition; return whether it was made."""
+    node = executor.get_nodes()[0]
+    client = node.create_client(ChangeState, f'{node_name}/change_state')
+    assert client.wait_for_service(timeout_sec=10.0)
+    answer = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+    executor.spin_until_future_complete(answer, timeout_sec=60.0)
+    return answer.result().success
+
+
+def test_configured_by_hand_it_is_not_activated(launch, executor, tiny_checkpoint):
+    given = {'namespace': 'twice', 'checkpoint': str(tiny_checkpoint), 'face': 'false', **HEADLESS}
+    name = '/twice/conversation'
+    launch(neck='false', **given)
+    assert states_until(executor, name, 'active', timeout_s=120)[-1] == 'active'
+    for transition in (
+        Transition.TRANSITION_DEACTIVATE,
+        Transition.TRANSITION_CLEANUP,
+        Transition.TRANSITION_CONFIGURE,
+    ):
+        assert request(executor, name, transition)
+
+    assert states_until(executor, name, 'active', timeout_s=5) == ['inactive']
+
+
+def test_two_launches_of_one_name_are_both_active_and_say_that_they_are_two(
+    launch, executor, tiny_checkpoint
+):
+    node, said = executor.get_nodes()[0], []
+    node.create_subscription(
+        DiagnosticArray, '/diagnostics', lambda array: said.extend(array.status), 100
+    )
+    given = {'namespace': 'twice', 'checkpoint': str(tiny_checkpoint), 'face': 'false', **HEADLESS}
+    launch(neck='false', **given)
+    assert states_until(executor, '/twice/conversation', 'active', timeout_s=120)[-1] == 'active'
+    launch(neck='false', **given)
+
+    def names(message):
+        return {status.name for status in said[-4:] if status.message.startswith(message)}
+
+    twins = 'two nodes are called /twice/conversation'
+    assert spin_until(executor, lambda: names(twins) == {'/twice/conversation'})
+    states = states_until(executor, '/twice/conversation', 'inactive', timeout_s=5)
+    assert states == ['active']
 
 
 class Body:
