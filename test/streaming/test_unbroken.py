@@ -66,6 +66,22 @@ def test_a_stream_whose_stamps_scatter_is_heard_sample_by_sample(scattered, audi
     assert_array_equal(heard, samples)
 
 
+def test_a_count_that_is_always_zero_is_none_from_the_first_packet_on(audio):
+    rng = np.random.default_rng(0)
+    samples = audio.noise(64_000)
+    ingest = audio.ingest()
+
+    for i, packet in enumerate(audio.packets(samples, 1024)):
+        off_ns = -26 * MS if i == 0 else round(rng.uniform(0, 49) * MS)
+        stamped = audio.change(packet, stamp_ns=packet.stamp_ns + off_ns, first_sample=0)
+        ingest.push(stamped, audio.arrival_of(packet) + 60 * MS)
+
+    heard, is_present = audio.read_all(ingest)
+    assert is_present.all()
+    assert_array_equal(heard, samples[:, 0])
+    assert audio.counted(ingest) == {'samples': 64_000}
+
+
 def test_stamps_that_scatter_are_warned_of_once_with_their_scatter(scattered):
     ingest, _ = scattered()
 

@@ -229,6 +229,8 @@ class VoiceIngest:
                 f'first_sample should count samples, got {count} again; stamps are used, which '
                 'cannot tell loss from jitter'
             )
+            if self._n_packets == 1:  # the first one did not count either
+                self._runs[0].forget_count()
             count = None
         self._last_count = packet.first_sample
         return Claim(packet.sample_rate_hz, count, nominal, length, is_stamped)

@@ -90,6 +90,10 @@ class Run:
             return None
         return claim.nominal - self.index_of(self.position_of(claim))
 
+    def forget_count(self) -> None:
+        """Continue as a stream that does not count: its count was a field left empty."""
+        self._kind = (self._kind[0], True, self._kind[2])
+
     def skip(self, n: int) -> None:
         """Leave out n grid samples before the next packet, or go back by n where negative."""
         self.next_position += round(n * self.rate_hz / SAMPLE_RATE_HZ)
