@@ -172,6 +172,11 @@ class FaceServer:
             for connection in list(self._connections.values()):
                 connection.abort()  # a stalled one would hold up the end
             await runner.cleanup()
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=_FAREWELL_S)
 
     # Connections
 
