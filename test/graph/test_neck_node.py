@@ -223,7 +223,7 @@ def test_tf_without_a_rate_is_a_contradiction(graph):
         NeckNode(context=graph.context, parameter_overrides=overrides)
 
 
-@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('sent', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_ended_in_mid_nod_a_stream_of_targets_comes_to_rest_first(graph, domain_id, sent):
     body = Body(graph, 'nao')
     targets = body.keep(JointState, 'neck/joint_targets')
