@@ -13,7 +13,6 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from timar_ros.bounds import MAX_PLAN_FRAMES
 from timar_ros.msg import HeadMotionPlan
 from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
 from timar_ros.retarget.trajectory import Trajectory
@@ -70,15 +69,10 @@ def transform_to_msg(frame_id: str, child: str, stamp_ns: int, quaternion: np.nd
 
 
 def head_frames_from_msg(msg: HeadMotionPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """
-    Return stamps `[n]` in ns, quaternions `[n, 4]` and jaw angles `[n]` of a plan's frames.
-
-    Of the first `MAX_PLAN_FRAMES`: more are not needed before the next plan.
-    """
-    frames = msg.frames[:MAX_PLAN_FRAMES]
-    stamp_ns = [stamp_to_ns(frame.header.stamp) for frame in frames]
-    neck = [quaternion_from_msg(frame.neck) for frame in frames]
-    jaw = [frame.jaw_open for frame in frames]
+    """Return stamps `[n]` in ns, quaternions `[n, 4]` and jaw angles `[n]` of a plan's frames."""
+    stamp_ns = [stamp_to_ns(frame.header.stamp) for frame in msg.frames]
+    neck = [quaternion_from_msg(frame.neck) for frame in msg.frames]
+    jaw = [frame.jaw_open for frame in msg.frames]
     return np.array(stamp_ns, np.int64), np.array(neck).reshape(-1, 4), np.array(jaw, np.float64)
 
 
