@@ -106,6 +106,7 @@ class Conversation:
         self.targets = []
         self.next_look_ns = self.next_target_ns = self.world.steady_ns
         self.is_slow = False
+        self.is_own = False  # what the controller plays was sent here
 
     def run(self) -> Judge:
         """Play the turns; return the judge."""
@@ -126,9 +127,11 @@ class Conversation:
         rng, world, kind = self.rng, self.world, self.rng.random()
         if rng.random() < 0.12:
             world.begin_fault()
-        if rng.random() < 0.03:
+        is_set = rng.random() < 0.03
+        if is_set:
             world.set_clock()
-        if rng.random() < 0.04:  # the process is stopped
+        # Both at once look like a simulation that stands, or hurries after it stood.
+        if rng.random() < 0.04 and not (is_set and world.is_simulated):  # the process is stopped
             world.steady_ns += int(rng.choice([50, 100, 300, 600, 3_000])) * MS
         self.is_slow = rng.random() < 0.05
         if rng.random() < 0.02:
@@ -168,6 +171,7 @@ class Conversation:
         if self.has_feedback:
             self.place = self.rng.uniform(self.lower, self.upper)
         self.played.rest_at(self.place)
+        self.is_own = False
         self.judge.begin_anywhere()
         self.world.held = None
         self._play(self.world.steady_ns + 1_500 * MS)
@@ -212,9 +216,12 @@ class Conversation:
             [trajectory.position, trajectory.velocity, trajectory.acceleration], axis=1
         )
         is_begun = knots[0] > arrival_ns
-        # Three samples that agree on a lie: no sender of trajectories can know better.
-        is_fooled = is_begun and np.abs(states[0, 0] - self._place_now()).max() > MOST_LIED_RAD
+        # Three samples that agree where the controller is not, unless we sent it there: no sender
+        # of trajectories can know better.
+        away = np.abs(states[0, 0] - self.played.state(arrival_ns)[0]).max()
+        is_fooled = is_begun and not self.is_own and away > MOST_LIED_RAD
         self.report['fooled'] += is_fooled
+        self.is_own = True
         self.played.receive(knots, states, arrival_ns, self.world.held, not is_fooled)
 
     def _send_target(self) -> None:
@@ -238,11 +245,6 @@ class Conversation:
             self.place = self.targets[-1][2]
             self.judge.begin_anywhere()
         self.targets = []
-
-    def _place_now(self):
-        if self.world.held is not None:
-            return self.world.held
-        return self.played.state(self.world.steady_ns)[0]
 
     def _commanded(self, steady_ns: int):
         if not self.is_streamed:

@@ -160,14 +160,14 @@ def test_samples_of_two_publishers_in_turn_move_nothing_and_are_noticed(other):
 
 def test_measurements_that_stopped_prove_nothing_about_a_head_that_moved_since():
     neck = make_neck()
-    for after_ms in range(0, 6_600, 50):
+    for after_ms in range(0, 7_600, 50):
         now = START + after_ms * MS
         neck.push_plan(*nods(3, 0.5, 0.4, begin_ns=now))
         neck.update(now)
-        if after_ms <= 4_000 and neck.has_begun:
+        if after_ms <= 5_000 and neck.has_begun:
             neck.see_joints(NAMES, neck.sample(now)[0][0], now)
     assert neck.restarts == 0
-    now = START + 4_000 * MS
+    now = START + 5_000 * MS
     text = joint_trouble(neck, now + 2_600 * MS, NAMES, ['/driver'])
     assert text.startswith('no positions came on joint_states for 2 s')
 
@@ -188,6 +188,24 @@ def test_a_joint_measured_where_it_cannot_be_stops_the_head_softly_until_it_is_b
     assert neck.update(later)
     assert_within_limits(neck, later, later + 2_400 * MS)
     assert np.abs(neck.sample(later + np.arange(2_000) * MS)[1]).max() > 0.5
+
+
+@pytest.mark.parametrize('outside', [0.004, 0.05, 0.19])
+def test_a_joint_that_begins_outside_its_range_comes_in_and_stays_inside(outside):
+    neck, played = make_neck((1.2 + outside, 0.0, 0.0)), []
+    rng = np.random.default_rng(4)
+    for after_ms in range(0, 4_000, 50):
+        now = START + after_ms * MS
+        if after_ms % 200 == 0:
+            yaw = rng.choice([1.1, 1.3], 50)
+            heads = Rotation.from_rotvec(yaw[:, None] * [0.0, 0.0, 1.0]).as_quat()
+            neck.push_plan(now + np.arange(50) * 40 * MS, heads, np.zeros(50))
+        neck.update(now)
+        played.append(neck.sample(now + np.arange(50) * MS)[0][:, 0])
+    pan = np.concatenate(played)
+    is_outside = pan > 1.2
+    assert is_outside[0] and not is_outside[-1]
+    assert np.count_nonzero(np.diff(is_outside)) == 1, 'once inside it is never outside again'
 
 
 def test_a_joint_seen_further_away_than_it_can_get_is_no_place_to_start_from_yet():

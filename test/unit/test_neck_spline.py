@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The spline is what a controller plays between the points that we send."""
 
+from neck_moves import FOLDER
 import numpy as np
 import pytest
 
+from timar_ros.retarget.robot import load_robot
 from timar_ros.retarget.spline import Spline, quintic
-from timar_ros.retarget.trajectory import trajectory_of
+from timar_ros.retarget.trajectory import rest_to_rest_ns, trajectory_of
 
 KNOT_NS = 40_000_000
 H = KNOT_NS / 1e9
@@ -112,3 +114,19 @@ def test_a_head_at_rest_is_sent_as_two_points():
     spline = Spline.rest(np.array([0.1, 0.2]), 50, KNOT_NS)
     trajectory = trajectory_of(spline, 50, 0)
     np.testing.assert_allclose(trajectory.position, [[0.1, 0.2], [0.1, 0.2]], rtol=1e-14)
+
+
+@pytest.mark.parametrize('robot', ['stretch', 'nao', 'pan_tilt_roll'])
+@pytest.mark.parametrize('distance', [0.001, 0.05, 0.4, 3.0])
+def test_the_time_from_rest_to_rest_uses_one_limit_to_the_full_and_breaks_none(robot, distance):
+    joints = load_robot(robot, FOLDER).joints[:1]
+    duration_s = rest_to_rest_ns(joints, np.array([distance])) / 1e9
+    start, end = np.zeros((3, 1)), np.array([[distance], [0.0], [0.0]])
+    time_s = np.linspace(0, duration_s, 2_001)
+    _, velocity, acceleration, jerk = quintic(start, end, duration_s, time_s)
+    limits = ('velocity_rad_s', 'acceleration_rad_s2', 'jerk_rad_s3')
+    used = [
+        np.abs(motion).max() / getattr(joints[0], limit)
+        for motion, limit in zip((velocity, acceleration, jerk), limits, strict=True)
+    ]
+    assert max(used) == pytest.approx(1.0, abs=1e-4)

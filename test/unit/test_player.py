@@ -105,9 +105,12 @@ def test_a_process_that_was_stopped_goes_on_from_its_last_target(pause_s):
     stage = Stage(PERIOD_NS)
     stage.run(2.53)
     stage.wait(int(pause_s * 1e9))
+    n = len(stage.sent)
     stage.run(1.5)
     _assert_limits_kept(stage)
     assert stage.player.n_pauses == 1
+    if pause_s > 0.5:
+        assert np.abs(stage.sent[n][3]).max() < 0.1, 'it has come to rest meanwhile'
 
 
 @pytest.mark.parametrize('delay_ms', [4, 30, 300, 600])
@@ -126,6 +129,21 @@ def test_a_target_that_came_out_late_is_gone_on_from(delay_ms):
     assert shares['velocity'] <= 1 and shares['acceleration'] <= 1
     step = np.abs(stage.sent[before + 1][2] - target.position).max()
     assert step <= 3.0 * PERIOD_NS / 1e9 * 1.1
+
+
+def test_the_very_first_target_may_be_late():
+    stage = Stage(PERIOD_NS)
+    while not stage.neck.has_begun or stage.neck.sample(stage.player.now_ns())[1][0, 1] < 0.5:
+        stage._send_target = lambda: None
+        stage.step()
+    for delay_ms in (400, 0, 0, 0):
+        target = stage.player.target()
+        stage.wait(delay_ms * MS)
+        stage.player.sent()
+        stage.sent.append((target.stamp_ns, stage.steady_ns, target.position, target.velocity))
+        stage.wait(PERIOD_NS)
+        stage.player.update()
+    assert stage.judged()['arrival'] <= 1
 
 
 def test_targets_that_always_take_long_to_send_slow_no_motion():

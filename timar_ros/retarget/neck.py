@@ -40,8 +40,6 @@ _MS = 1_000_000
 _FORGET_NS = 1_000 * _MS
 # Where a controller stands is unknown before the first trajectory: about where the joints are.
 _UNKNOWN_RAD = 0.35
-# Joints that begin outside their range come in this far at least.
-_INSIDE_RAD = 0.02
 # Controllers begin such a way one of their periods late and then hurry: a margin for that.
 _FROM_LAST = 1.3
 
@@ -307,9 +305,6 @@ class Neck:
             approach=Approach.from_rest(spline.start_ns, position),
             checked_from_ns=spline.start_ns,
         )
-        if np.any(self._target.clipped(position) != position):
-            # Come in first, to stay inside afterwards.
-            self._solve(spline.start_ns, lambda _, now: self._target.clipped(now[3:], _INSIDE_RAD))
         return True
 
     def _follow_joints(self, now_ns: int) -> bool:

@@ -171,10 +171,11 @@ class NeckPlayer:
 
     def sent(self) -> None:
         """Take note that the last target is out; it may have come late."""
-        self._sending.append(self.now_ns() - self._played_ns)
-        late_ns = self._sending[-1] - int(statistics.median(self._sending))
-        if late_ns > _LATE_NS:
-            self._clock.skip(late_ns)
+        took_ns = self.now_ns() - self._played_ns
+        usual_ns = int(statistics.median(self._sending)) if self._sending else 0
+        self._sending.append(took_ns)
+        if took_ns - usual_ns > _LATE_NS:
+            self._clock.skip(took_ns - usual_ns)
 
     def _pause_ns(self) -> float:
         usual_ns = statistics.median(self._gaps)
