@@ -3,6 +3,7 @@
 """Publishers that latch and publishers that do not are heard alike, each message once."""
 
 import itertools
+import types
 
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -20,6 +21,17 @@ class Node:
 
     def __init__(self):
         self.callbacks = []
+        self.offered = [DurabilityPolicy.VOLATILE, DurabilityPolicy.TRANSIENT_LOCAL]
+
+    def resolve_topic_name(self, topic):
+        return f'/{topic}'
+
+    def get_publishers_info_by_topic(self, topic):
+        assert topic.startswith('/')
+        return [
+            types.SimpleNamespace(qos_profile=QoSProfile(depth=1, durability=durability))
+            for durability in self.offered
+        ]
 
     def create_subscription(self, cls, topic, callback, qos):
         self.callbacks.append(callback)
@@ -72,6 +84,17 @@ def test_what_waits_for_its_second_copy_is_bounded(heard):
         heard.callbacks[0](str(number))
 
     assert len(heard.subscription._waiting) <= 100
+
+
+def test_nothing_latched_is_asked_for_where_nobody_latches(heard):
+    heard.offered = [DurabilityPolicy.VOLATILE]
+    heard.subscription.match()
+    n_without = len(heard.callbacks)
+    heard.offered.append(DurabilityPolicy.TRANSIENT_LOCAL)
+    heard.subscription.match()
+    heard.subscription.match()
+
+    assert (n_without, len(heard.callbacks)) == (1, 2)
 
 
 def test_closed_it_leaves_no_subscription(heard):

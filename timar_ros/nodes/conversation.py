@@ -364,6 +364,8 @@ class ConversationNode(AnsweringLifecycleNode):
     # Health
 
     def _on_diagnose(self) -> None:
+        if self._styles is not None:
+            self._styles.match()
         for voice in list(self._voices.values()):
             voice.match()
             if voice.n_publishers > 1:

@@ -38,14 +38,33 @@ class LatchedOrNotSubscription:
         self._waiting = collections.deque(maxlen=_MAX_WAITING)  # (when, is_latched, key)
         self._volatile = node.create_subscription(message_class, topic, self._on_volatile, _DEPTH)
         self._latched = None
+        self._is_wanted = False
 
     def take_latched(self) -> None:
         """Hear what is latched on the topic now, again where it was heard before."""
         self._drop_latched()
-        qos = QoSProfile(depth=_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._latched = self._node.create_subscription(
-            self._class, self._topic, self._on_latched, qos
+        self._is_wanted = True
+        self.match()
+
+    def match(self) -> None:
+        """
+        Follow the publishers: subscribe to latched messages where somebody latches.
+
+        Call about once a second. Beside publishers that do not latch, rclpy would warn of
+        incompatible settings on both sides.
+        """
+        topic = self._node.resolve_topic_name(self._topic)
+        is_offered = any(
+            info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+            for info in self._node.get_publishers_info_by_topic(topic)
         )
+        if not is_offered:
+            self._drop_latched()
+        elif self._is_wanted and self._latched is None:
+            qos = QoSProfile(depth=_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            self._latched = self._node.create_subscription(
+                self._class, self._topic, self._on_latched, qos
+            )
 
     def close(self) -> None:
         """Hear nothing any more."""
