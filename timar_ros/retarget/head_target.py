@@ -107,9 +107,10 @@ class HeadTarget:
         """Drop the frames before a time."""
         self._frames = self._frames.since(time_ns)
 
-    def clipped(self, position: np.ndarray) -> np.ndarray:
-        """Return positions `[..., J]` inside the range of each joint."""
-        return np.clip(position, self._lower, self._upper)
+    def clipped(self, position: np.ndarray, margin_rad: float = 0.0) -> np.ndarray:
+        """Return positions `[..., J]` at least a margin inside the range of each joint."""
+        margin_rad = np.minimum(margin_rad, (self._upper - self._lower) / 4)
+        return np.clip(position, self._lower + margin_rad, self._upper - margin_rad)
 
     def joints(self, time_ns: np.ndarray, in_force: np.ndarray, gain: float) -> np.ndarray:
         """

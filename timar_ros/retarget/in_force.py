@@ -19,8 +19,9 @@ class InForce:
 
     Attributes:
         spline: the motion; None before there is one.
-        changed_from: knot up to which the last solution kept the motion before it.
-        is_stop: from there on it is a stop.
+        arrives_by_ns: time up to which the last solution kept the motion before it, or from which
+            on a controller has enough time to the first point.
+        is_stop: the last solution is a stop.
         approach: the way from where the motion began to the plans.
         is_new: something came since the last solution.
         is_stopping: a stop was asked for and is not solved yet.
@@ -31,7 +32,7 @@ class InForce:
     """
 
     spline: Spline | None = None
-    changed_from: int = 0
+    arrives_by_ns: int = 0
     is_stop: bool = False
     approach: Approach | None = None
     is_new: bool = False

@@ -40,6 +40,8 @@ _MS = 1_000_000
 _FORGET_NS = 1_000 * _MS
 # Where a controller stands is unknown before the first trajectory: about where the joints are.
 _UNKNOWN_RAD = 0.35
+# Joints that begin outside their range come in this far first, and never go out again.
+_INSIDE_RAD = 0.02
 # Controllers begin such a way one of their periods late and then hurry: a margin for that.
 _FROM_LAST = 1.3
 
@@ -106,9 +108,9 @@ class Neck:
         return self.feedback.missing if self._needs_feedback else []
 
     @property
-    def changed_from_ns(self) -> int:
-        """Time up to which the last update kept the motion before it."""
-        return self._in_force.changed_from * self._knot_ns
+    def arrives_by_ns(self) -> int:
+        """Time by which a controller must have what the last update changed."""
+        return self._in_force.arrives_by_ns
 
     def see_joints(self, names, positions, time_ns: int) -> None:
         """Take joint positions, rad, measured at a time; other joints and NaN are ignored."""
@@ -203,7 +205,7 @@ class Neck:
         if not self._wants_solution(now_ns):
             return False
         if self._in_force.spline is None:
-            if not self._begin(now_ns):
+            if not self._begin(now_ns + lead_ns):
                 return False
         elif not self.is_moving(now_ns) and not self._in_force.is_approaching(now_ns):
             position = self._in_force.spline.sample(now_ns)[0][0]
@@ -223,7 +225,7 @@ class Neck:
             played_ns: time of the last target sent.
             now_ns: the time.
         """
-        was_stopping = self._in_force.is_stop and self.changed_from_ns <= played_ns
+        was_stopping = self._in_force.is_stop and self.arrives_by_ns <= played_ns
         if was_stopping or self._in_force.rests_between(played_ns, now_ns):
             return
         self._solve(played_ns, self._stop_target)
@@ -286,7 +288,8 @@ class Neck:
     def _horizon_ns(self) -> int:
         return self.config.horizon_knots * self._knot_ns
 
-    def _begin(self, now_ns: int) -> bool:
+    def _begin(self, arrival_ns: int) -> bool:
+        now_ns = self._now_ns
         left_at = self._in_force.left_at
         reference = self._offset if left_at is None else left_at[1]
         position = self._check.start(now_ns, reference) if self._needs_feedback else reference
@@ -299,12 +302,14 @@ class Neck:
             if np.any(moved > self._velocity * (now_ns - left_at[0]) / 1e9):
                 return False  # no joint gets there so soon
             settle_ns = max(settle_ns, int(_FROM_LAST * rest_to_rest_ns(joints, moved)))
-        spline = Spline.rest(position, self._knot_after(now_ns + settle_ns), self._knot_ns)
+        spline = Spline.rest(position, self._knot_after(arrival_ns + settle_ns), self._knot_ns)
         self._replace(
             spline=spline,
             approach=Approach.from_rest(spline.start_ns, position),
             checked_from_ns=spline.start_ns,
         )
+        if np.any(self._target.clipped(position) != position):
+            self._solve(spline.start_ns, lambda _, now: self._target.clipped(now[3:], _INSIDE_RAD))
         return True
 
     def _follow_joints(self, now_ns: int) -> bool:
@@ -366,7 +371,8 @@ class Neck:
         keep_from = max(spline.first, (self._now_ns - HISTORY_NS) // self._knot_ns - 1)
         keep_from = min(keep_from, knot)
         spline, is_stop = spline.joined(keep_from, knot, control), wanted == self._stop_target
-        self._replace(spline=spline, changed_from=knot, is_stop=is_stop)
+        self._replace(spline=spline, is_stop=is_stop)
+        self._replace(arrives_by_ns=self._knot_after(fixed_until_ns) * self._knot_ns)
         self._target.forget_before(self._now_ns - _FORGET_NS)
         return True
 

@@ -146,7 +146,7 @@ class NeckPlayer:
                 return True
             message = build(self._in_ros_time(neck.trajectory(now_ns)))
             # A quarter of the lead is left for the message's way.
-            if self.now_ns() <= neck.changed_from_ns - lead_ns // 4:
+            if self.now_ns() <= neck.arrives_by_ns - lead_ns // 4:
                 send(message)
                 return True
             self.n_late += 1
