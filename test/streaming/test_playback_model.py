@@ -22,7 +22,7 @@ LEAD_MS, JITTER_MS, SLACK_MS, CHUNK_MS = 400, 50, 500, 100
 MS = RATE_HZ // 1000  # samples
 QUEUE_S = 3
 BEGIN_MS, SPAN_MS = 100_000, 200_000  # tests begin there, and none leaves the span
-N_SEQUENCES = 2000
+N_SEQUENCES = 600
 
 
 class PlainUtterance:
