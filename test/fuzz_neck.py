@@ -134,7 +134,7 @@ class Conversation:
         if rng.random() < 0.04 and not (is_set and world.is_simulated):  # the process is stopped
             world.steady_ns += int(rng.choice([50, 100, 300, 600, 3_000])) * MS
         self.is_slow = rng.random() < 0.05
-        if rng.random() < 0.02:
+        if rng.random() < 0.02 and self.has_feedback:  # without, nobody can notice
             held = self._commanded(world.steady_ns) + rng.uniform(-0.6, 0.6, len(self.lower))
             world.held = np.clip(held, self.lower, self.upper)
         elif rng.random() < 0.3:
