@@ -298,3 +298,26 @@ def test_a_joint_without_stops_goes_the_short_way_and_round_and_round():
     motion = neck.sample(START + np.arange(0, 7_800) * MS)
     assert np.abs(motion[1][:, 0]).max() <= 3.0
     np.testing.assert_allclose(motion[0][-1, 0], 3.0 + 7.8, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ('every_ms', 'places', 'words'),
+    [
+        (1_400, (0.1, 0.1, 0.1, 0.1), 'pan_joint comes every 1.4 s in joint_states'),
+        (20, (0.1, 0.16, 0.1, 0.16), 'pan_joint does not rest, it is measured between 0.100'),
+        (20, (0.1, 0.1, 0.11, 0.1), ''),
+    ],
+    ids=['too seldom', 'noise', 'rest'],
+)
+def test_why_a_start_waits_is_said(every_ms, places, words):
+    neck = Neck(ROBOT, NeckConfig())
+    neck.push_plan(*nods(9))
+    for i, place in enumerate(places):
+        now = START + i * every_ms * MS
+        neck.see_joints(NAMES, (place, 0.0, 0.0), now)
+        assert neck.update(now) == (not words and i == len(places) - 1)
+    text = joint_trouble(neck, now, NAMES, ['/driver'])
+    assert text.startswith(words) and bool(text) == bool(words)
+    assert text.endswith('nothing moves until then') or not words
+    neck.disable()
+    assert not joint_trouble(neck, now, NAMES, ['/driver'])

@@ -19,6 +19,7 @@ class Stage:
     def __init__(self, period_ns=None):
         self.ros_ns, self.steady_ns = START, 5 * MS
         self.slow_ns = []  # what the next readings of the clocks wait for
+        self.behind_ns = 0  # by how much the clock of the robot's own machine is behind
         self.neck = Neck(ROBOT, NeckConfig())
         self.player = NeckPlayer(self.neck, self.read_clocks, period_ns)
         self.sent = []
@@ -38,7 +39,8 @@ class Stage:
         motion_ns = self.player.now_ns()
         played = self.neck.sample(motion_ns - 60 * MS)
         position = np.zeros(3) if played is None else played[0][0]
-        self.player.see_joints(ROBOT.joint_names, position, self.ros_ns)
+        stamp_ns = self.ros_ns - self.behind_ns
+        self.player.see_joints(ROBOT.joint_names, position, stamp_ns)
         if self.steady_ns // PERIOD_NS % 20 == 0:
             begin_ns = self.ros_ns // (40 * MS) * 40 * MS + 120 * MS
             stamps, heads, jaw = nods(2, 0.35, 1.5, begin_ns=begin_ns)
@@ -189,10 +191,30 @@ def test_a_solution_that_comes_too_late_to_be_sent_is_found_again_further_ahead(
 def test_a_measurement_is_taken_at_its_stamp_unless_that_cannot_be():
     stage = Stage()
     seen = []
-    stage.neck.see_joints = lambda names, positions, time_ns: seen.append(time_ns)
+    stage.neck.see_joints = lambda names, positions, *times: seen.append(times)
     for stamp_ns in (START - 200 * MS, START - 5_000 * MS, START + 1, 0):
         stage.player.see_joints(ROBOT.joint_names, np.zeros(3), stamp_ns)
-    assert seen == [START - 200 * MS, START, START, START]
+    measured = [START - 200 * MS, START, START, START]
+    assert seen == [(time_ns, START) for time_ns in measured]
+
+
+@pytest.mark.parametrize('behind_ms', [300, 500, 900, 3_600_000, -400])
+def test_joints_of_a_machine_whose_clock_is_off_are_where_they_were_sent(behind_ms):
+    stage = Stage(PERIOD_NS)
+    stage.behind_ns = behind_ms * MS
+    stage.run(4.0)
+    assert np.ptp([sent[2][1] for sent in stage.sent]) > 0.3, 'it nods'
+    assert stage.neck.restarts == 0
+
+
+def test_a_held_head_is_noticed_though_the_clock_of_its_machine_is_behind():
+    stage = Stage(PERIOD_NS)
+    stage.behind_ns = 300 * MS
+    stage.run(2.0)
+    see, held = stage.player.see_joints, np.array([0.0, 0.5, 0.0])
+    stage.player.see_joints = lambda names, _, stamp_ns: see(names, held, stamp_ns)
+    stage.run(1.5)
+    assert stage.neck.restarts > 0
 
 
 def test_every_limit_is_judged():

@@ -42,6 +42,8 @@ class _JointSamples:
         self._joint = joint
         self.run = collections.deque()  # (time, position)
         self.jumps = collections.deque(maxlen=16)  # (time, from, to)
+        self.gap_ns = 0  # between the last two
+        self.delay_ns = 0  # from the stamp of the last one to its arrival
 
     def add(self, position: float, time_ns: int) -> None:
         if not self.run:
@@ -52,7 +54,7 @@ class _JointSamples:
             return
         if self._joint.is_continuous:
             position = float(nearest_turn(position, last))
-        elapsed_ns = time_ns - last_ns
+        elapsed_ns = self.gap_ns = time_ns - last_ns
         reachable = _AGREE_RAD + self._joint.velocity_rad_s * elapsed_ns / 1e9
         if elapsed_ns > _FRESH_NS:
             self.run.clear()
@@ -100,12 +102,19 @@ class Feedback:
         """Names of the joints of which no position was ever measured."""
         return [name for name in self._names if not self._samples[name].run]
 
-    def add(self, names, positions, time_ns: int) -> None:
+    def add(self, names, positions, time_ns: int, arrived_ns: int | None = None) -> None:
         """
         Take measured positions, rad, of a moment.
 
         Joints that are not the robot's are ignored; so are positions that are no number.
+
+        Args:
+            names: of the joints.
+            positions: of as many of them as were measured.
+            time_ns: when they were measured, as far as stamps can be trusted.
+            arrived_ns: when they came, by which they were certainly measured; None: at once.
         """
+        delay_ns = 0 if arrived_ns is None else arrived_ns - time_ns
         n_positions = len(positions)
         for i, name in enumerate(names):
             samples = self._samples.get(name)
@@ -120,6 +129,7 @@ class Feedback:
                 self.unusable[name] = 'infinite'
             else:
                 self.unusable.pop(name, None)
+                samples.delay_ns = delay_ns
                 samples.add(position, time_ns)
 
     def latest(self) -> np.ndarray | None:
@@ -151,22 +161,41 @@ class Feedback:
             since_ns: samples before this time do not count.
 
         Returns:
-            For each joint times `[3]`, ns, and positions `[3]`, newest first; None where it has
-            no such samples.
+            For each joint times `[3]`, ns, positions `[3]`, newest first, and by how much later
+            they may have been measured, ns; None where it has no such samples.
         """
-        return [self._three(self._samples[name].newest(now_ns), since_ns) for name in self._names]
+        return [self._three(self._samples[name], now_ns, since_ns) for name in self._names]
 
-    def _three(self, samples, since_ns: int):
+    def _three(self, joint: _JointSamples, now_ns: int, since_ns: int):
+        samples = joint.newest(now_ns)
         if not samples or samples[-1][0] < since_ns:
             return None
         middle_ns = samples[0][0] - _AGREE_NS // 2
         middle = min(samples[1:-1], key=lambda sample: abs(sample[0] - middle_ns))
         three = (samples[0], middle, samples[-1])
-        return np.array([time for time, _ in three]), np.array([value for _, value in three])
+        times, values = (np.array(part) for part in zip(*three, strict=True))
+        return times, values, joint.delay_ns
 
     def age_ns(self, now_ns: int) -> int:
         """Return how long ago the joint that was measured least recently was measured."""
         return now_ns - min(self._samples[name].run[-1][0] for name in self._names)
+
+    def unrest(self, now_ns: int) -> str:
+        """Return why samples do not agree where a joint rests, for a person; '' if they do."""
+        for name in self._names:
+            samples = self._samples[name]
+            if samples.gap_ns > _FRESH_NS:
+                return (
+                    f'{name} comes every {samples.gap_ns / 1e9:.1f} s in joint_states, which does '
+                    'not show whether it rests: publish it ten times a second or more often'
+                )
+            values = [value for _, value in samples.newest(now_ns)]
+            if values and np.ptp(values) > _AGREE_RAD:
+                return (
+                    f'{name} does not rest, it is measured between {min(values):.3f} and '
+                    f'{max(values):.3f} rad: stop what moves the head, or check its sensor'
+                )
+        return ''
 
     def contradiction(self, now_ns: int) -> str:
         """Return which joint jumps to and fro in `joint_states`, for a person; else ''."""

@@ -85,17 +85,18 @@ class JointCheck:
         """
         since_ns = max(since_ns, now_ns - HISTORY_NS + LAG_NS)
         believed = self._feedback.believed(now_ns, since_ns)
-        place = spline.sample(now_ns)[0][0]
+        place, knot_ns = spline.sample(now_ns)[0][0], spline.knot_ns
         is_elsewhere = False
-        lags = np.arange(0, LAG_NS + 1, spline.knot_ns)
         for i, samples in enumerate(believed):
             if samples is None:
                 continue
-            times, measured = samples
+            times, measured, delay_ns = samples
+            # A robot's clock may be behind: what it measured until the arrival bears this stamp.
+            lags = np.arange(-(delay_ns // knot_ns) * knot_ns, LAG_NS + 1, knot_ns)
             sent = spline.sample((times[:, None] - lags).ravel())[0][:, i]
             sent = sent.reshape(len(times), len(lags))
             if self._is_continuous[i]:
-                measured = nearest_turn(measured, sent[:, 0])
+                measured = nearest_turn(measured, sent[:, lags == 0][:, 0])
             low, high = sent.min(axis=1) - slack_rad, sent.max(axis=1) + slack_rad
             if ((measured < low) | (measured > high)).all():
                 is_elsewhere = True

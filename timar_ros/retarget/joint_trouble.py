@@ -49,4 +49,5 @@ def joint_trouble(neck: Neck, now_ns: int, reported, publishers) -> str:
             f'no positions came on joint_states for {silent_ns // _SECOND_NS} s: restart the '
             f'joint_state_broadcaster or the driver{waits}'
         )
-    return ''
+    unrest = feedback.unrest(now_ns) if neck.is_enabled and not neck.has_begun else ''
+    return f'{unrest}{waits}' if unrest else ''

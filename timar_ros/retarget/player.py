@@ -101,7 +101,7 @@ class NeckPlayer:
         measured_ns = stamp_ns - self._clock.shift_ns
         if not now_ns - _OLDEST_STAMP_NS <= measured_ns <= now_ns:
             measured_ns = now_ns
-        self.neck.see_joints(names, positions, measured_ns)
+        self.neck.see_joints(names, positions, measured_ns, now_ns)
 
     def push_plan(self, stamp_ns, neck, jaw_open_rad) -> None:
         """
