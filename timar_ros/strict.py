@@ -44,8 +44,9 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
     text = str(name)
     if len(text) > _LONGEST_NAME:
         return ''
-    close = difflib.get_close_matches(text, [str(each) for each in known], n=1)
-    return f'; did you mean {close[0]!r}?' if close else ''
+    by_letters = {str(each).lower(): str(each) for each in known}
+    close = difflib.get_close_matches(text.lower(), by_letters, n=1)
+    return f'; did you mean {by_letters[close[0]]!r}?' if close else ''
 
 
 def read_json(path: str | pathlib.Path) -> dict:

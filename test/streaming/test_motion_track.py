@@ -69,6 +69,17 @@ def test_frames_of_the_far_future_are_refused_and_do_not_blind():
     np.testing.assert_array_equal(is_seen, True)
 
 
+def test_frames_of_a_tracker_whose_clock_is_an_hour_behind_are_refused_and_not_silently_unseen():
+    track, now = make_track([0]), 3_600_000 * MS
+    with pytest.raises(
+        ValueError, match='up to 60 s behind arrival, got 3600.0 s; set the clocks'
+    ):
+        track.write(40 * MS, np.zeros(2, np.float32), now_ns=now)
+
+    track.write(now - 10_000 * MS, np.zeros(2, np.float32), now_ns=now)  # late, and still of use
+    np.testing.assert_array_equal(track.read([now - 10_000 * MS], now)[1], True)
+
+
 def test_a_flood_of_future_frames_of_a_recording_leaves_room_for_those_of_now():
     track = MotionTrack(2)
     for i in range(20_001):

@@ -37,6 +37,7 @@ def test_a_shortened_text_says_that_something_is_missing():
 
 def test_the_nearest_name_is_suggested():
     assert did_you_mean('hapy', ['happy', 'sad']) == "; did you mean 'happy'?"
+    assert did_you_mean('HAPPY', ['Happy', 'sad']) == "; did you mean 'Happy'?"
     assert did_you_mean('zzz', ['happy', 'sad']) == ''
 
 

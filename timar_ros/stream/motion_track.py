@@ -15,7 +15,7 @@ import numpy as np
 # A tracker that drops a few frames at 10 Hz is bridged; one that lost the face is not.
 _MAX_HOLE_NS = 250_000_000
 _MAX_FRAMES = 20_000
-# Who stamps further ahead than this has another clock.
+# Who stamps further ahead than this, or as far behind, has another clock.
 _LONGEST_LEAD_NS = 60_000_000_000
 
 
@@ -43,13 +43,14 @@ class MotionTrack:
             now_ns: when it came; None = nobody knows, as in a recording.
 
         Raises:
-            ValueError: it is stamped more than a minute ahead.
+            ValueError: it is stamped more than a minute ahead of when it came, or before that.
         """
-        if now_ns is not None and stamp_ns - now_ns > _LONGEST_LEAD_NS:
-            ahead_s = (stamp_ns - now_ns) / 1e9
+        if now_ns is not None and abs(stamp_ns - now_ns) > _LONGEST_LEAD_NS:
+            where = 'ahead of' if stamp_ns > now_ns else 'behind'
             raise ValueError(
-                f'user/head_motion: stamps may be up to {_LONGEST_LEAD_NS // 10**9} s ahead of '
-                f'arrival, got {ahead_s:.1f} s; set the clocks of both machines'
+                f'user/head_motion: stamps may be up to {_LONGEST_LEAD_NS // 10**9} s {where} '
+                f'arrival, got {abs(stamp_ns - now_ns) / 1e9:.1f} s; set the clocks of both '
+                'machines, or leave the stamp zero'
             )
         at = bisect.bisect_left(self._stamps, stamp_ns)
         if at < len(self._stamps) and self._stamps[at] == stamp_ns:
