@@ -162,6 +162,10 @@ def problems(fault: Fault, row: Row) -> list[str]:
             f'{fault.off_deg} are allowed'
         )
     found += [f'{name} does not tell of it' for name in fault.tells if name not in row.counters]
+    for name, most in fault.at_most.items():
+        n = row.counters.get(name, 0)
+        if n > most:
+            found.append(f'{name} grew by {n}, {most} are allowed')
     if row.peak_kib > _MOST_KIB:
         found.append(f'{row.peak_kib:.0f} KiB are held, at most {_MOST_KIB:.0f} were expected')
     if row.slowest_ms > _HANG_MS:

@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 from simulation import CHUNK_S, SECOND_NS, Event
 
-from timar_ros.stream.resample import Resampler
+from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
 
 _MS = 1_000_000
 _CHUNK_NS = round(CHUNK_S * SECOND_NS)
@@ -28,6 +28,7 @@ class Fault:
         name: as the table has it.
         spoil: (events of the fault, rng) -> what arrives instead of them.
         tells: counters that must have grown; `refused` are packets that raised.
+        at_most: by how much other counters may have grown.
         after: (events after the fault) -> what arrives instead of those; the mended publisher may
             count anew.
         duration_s: of the fault.
@@ -39,6 +40,7 @@ class Fault:
     name: str
     spoil: Callable[[list[Event], np.random.Generator], list[Event]] = lambda events, rng: events
     tells: tuple[str, ...] = ()
+    at_most: dict[str, int] = dataclasses.field(default_factory=dict)
     after: Callable[[list[Event]], list[Event]] = lambda events: events
     duration_s: float = 3.0
     is_stalled: Callable[[float], bool] = lambda seconds: False
@@ -204,6 +206,82 @@ def _announce_late(events, rng):
     return late
 
 
+def _fill(value: float, channels: int = 1):
+    """Let every sample be a value, of either sign in turn: full scale is 1."""
+
+    def spoil(events, rng):
+        changed = []
+        for event in events:
+            samples = np.full((len(event.packet.samples), channels), value, np.float32)
+            samples[1::2, 0] *= -1
+            changed.append(_change(event, samples=samples))
+        return changed
+
+    return spoil
+
+
+def _both(first, second):
+    return lambda events, rng: second(first(events, rng), rng)
+
+
+def _scatter_stamps(early_ms: int, late_ms: int):
+    """Do not count, and stamp each packet off by something in between."""
+
+    def spoil(events, rng):
+        offs = rng.uniform(early_ms * _MS, late_ms * _MS, len(events))
+        return [
+            _change(event, stamp_ns=event.stamp_ns + int(off), first_sample=None)
+            for event, off in zip(events, offs, strict=True)
+        ]
+
+    return spoil
+
+
+def _stamp_when_sent(n: int):
+    """Send n packets as one, do not count, and stamp it when it is sent, as simple nodes do."""
+
+    def spoil(events, rng):
+        sent = []
+        for begin in range(0, len(events), n):
+            (joined,) = _join(events[begin : begin + n], rng)
+            end_ns = joined.stamp_ns + len(joined.packet.samples) * SECOND_NS // SAMPLE_RATE_HZ
+            sent.append(_change(joined, stamp_ns=end_ns, first_sample=None))
+        return sent
+
+    return spoil
+
+
+def _claim(**fields):
+    return lambda events, rng: [_change(event, **fields) for event in events]
+
+
+def _uncounted(events):
+    return [_change(e, first_sample=None) if e.voice == 'user' else e for e in events]
+
+
+def _add_ring_buffer(events, rng):
+    """Send, with the first packet, a minute that a driver had kept."""
+    n = 61 * SAMPLE_RATE_HZ
+    kept = 0.05 * rng.standard_normal((n, 1)).astype(np.float32)
+    stamp_ns = events[0].stamp_ns - 61 * SECOND_NS
+    return [_change(events[0], stamp_ns=stamp_ns, first_sample=None, samples=kept), *events]
+
+
+def _lose_a_channel(events, rng):
+    """Send in stereo, and nothing on the second channel."""
+    return [_change(e, samples=np.pad(e.packet.samples, ((0, 0), (0, 1)))) for e in events]
+
+
+def _shift_bytes(events, rng):
+    """Lose half a sample: each one after it is made of the halves of two."""
+    changed = []
+    for event in events:
+        data = (event.packet.samples * 32767).astype('<i2').tobytes()
+        samples = np.frombuffer(data[1:] + data[:1], '<i2')[:, None] / np.float32(32768)
+        changed.append(_change(event, samples=samples))
+    return changed
+
+
 def silences(duration_s: float) -> tuple[Fault, ...]:
     """Return nobody saying anything for so long, with silent packets and with none at all."""
     text = f'{duration_s / 60:g} min' if duration_s >= 60 else f'{duration_s:g} s'
@@ -265,4 +343,52 @@ FAULTS = (
         'every second plan too late', is_late=lambda seconds: round(5 * seconds) % 2 == 0
     ),
     Fault('no plan for 3 s', tells=('plans',), is_stalled=lambda seconds: True),
+    *(
+        Fault(
+            f'one packet of 20 ms of values of {value:g}{text}',
+            _user_only(_fill(value, channels)),
+            ('user_clipped_samples',),
+            duration_s=CHUNK_S,
+        )
+        for value, channels, text in (
+            (100, 1, ''), (32768, 1, ''), (3e38, 1, ''), (3e38, 2, ', stereo')
+        )
+    ),
+    Fault(
+        'values of 3e38 at 44.1 kHz for 0.2 s',
+        _user_only(_both(_resample(44_100, 1), _fill(3e38))),
+        ('user_clipped_samples', 'user_rate_changes'),
+        duration_s=0.2,
+    ),
+    # The stream before it counted its samples: where the count ends there may be a small hole.
+    Fault(
+        'no count, stamps off by -26 to +49 ms',
+        _user_only(_scatter_stamps(-26, 49)),
+        after=_uncounted,
+        at_most={'user_lost_samples': 800, 'user_overlapped_samples': 0, 'user_reanchored': 1},
+    ),
+    Fault(
+        'no count, stamps of the arrival, packets of 160 ms',
+        _user_only(_stamp_when_sent(8)),
+        after=_uncounted,
+        at_most={'user_lost_samples': 2560, 'user_overlapped_samples': 0, 'user_reanchored': 1},
+    ),
+    Fault(
+        'no count, stamps of zero',
+        _user_only(_claim(stamp_ns=0, first_sample=None)),
+        at_most={'user_lost_samples': 0, 'user_jumps': 0},
+    ),
+    Fault('a packet of 61 s', _user_only(_add_ring_buffer), ('user_refused',)),
+    *(
+        Fault(
+            f'a rate of {rate_hz} Hz',
+            _user_only(_claim(sample_rate_hz=rate_hz)),
+            ('user_refused', 'missing_user_frames'),
+        )
+        for rate_hz in (0, 2**31 - 1)
+    ),
+    Fault(
+        'stereo with a dead channel', _user_only(_lose_a_channel), at_most={'user_refused': 0}
+    ),
+    Fault('half a sample lost, noise for 0.1 s', _user_only(_shift_bytes), duration_s=0.1),
 )  # fmt: skip
