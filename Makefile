@@ -109,7 +109,7 @@ bench: install/.built
 	@source ./env.sh && python -m timar_ros.benchmark $(ARGS)
 
 fuzz-neck: install/.built
-	@echo '== $(NECK_TURNS) hostile turns through the necks, on all cores (some 40 minutes for a million on two)'
+	@echo '== $(NECK_TURNS) hostile turns through the necks, on all cores (an hour for a million on two)'
 	@source ./env.sh && OMP_NUM_THREADS=1 python test/fuzz_neck.py --turns $(NECK_TURNS)
 
 # Long: hours of conversation at accelerated time. Stopped, it goes on from where it was.

@@ -26,6 +26,7 @@ from neck_judge import NAMES, Judge, PlayedTrajectories, judge_targets  # noqa: 
 from neck_world import MS, World  # noqa: E402
 import numpy as np  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 from timar_ros.retarget.neck import Neck, NeckConfig  # noqa: E402
 from timar_ros.retarget.player import NeckPlayer  # noqa: E402
@@ -281,12 +282,13 @@ def broken(report: dict) -> list[str]:
     return [name for name in NAMES if not report[name] <= 1 + 1e-6]
 
 
-def fuzz_on_all_cores(n_turns: int, seed: int, n_processes: int) -> dict:
+def fuzz_on_all_cores(n_turns: int, seed: int, n_processes: int, is_shown=False) -> dict:
     """Return what `fuzz` does, of turns that several processes play in batches."""
     n_batches = max(1, -(-n_turns // BATCH))
     tasks = [(min(BATCH, n_turns), seed + i) for i in range(n_batches)]
     total = dict.fromkeys((*NAMES, *COUNTED), 0)
-    with multiprocessing.Pool(n_processes) as pool:
+    progress = tqdm(total=n_turns, unit=' turns', mininterval=5, disable=not is_shown)
+    with multiprocessing.Pool(n_processes) as pool, progress:
         for report in pool.imap_unordered(_fuzz_one, tasks):
             for name in COUNTED:
                 total[name] += report[name]
@@ -294,6 +296,8 @@ def fuzz_on_all_cores(n_turns: int, seed: int, n_processes: int) -> dict:
                 if not report[name] <= total[name]:
                     total[name] = report[name]
                     total[f'{name}_at'] = report[f'{name}_at']
+            progress.set_postfix({name: f'{total[name]:.4f}' for name in NAMES})
+            progress.update(report['turns'])
     return total
 
 
@@ -309,7 +313,7 @@ def main():
     parser.add_argument('--processes', type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     began = time.perf_counter()
-    report = fuzz_on_all_cores(arguments.turns, arguments.seed, arguments.processes)
+    report = fuzz_on_all_cores(arguments.turns, arguments.seed, arguments.processes, True)
     report['seconds'] = round(time.perf_counter() - began, 1)
     sys.stdout.write(f'{report}\n')
     sys.exit(bool(broken(report)))
