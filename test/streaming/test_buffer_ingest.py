@@ -181,3 +181,26 @@ def test_a_voice_announced_after_it_should_have_sounded_is_counted(audio):
 
     assert audio.counted(ingest) == {'samples': 960, 'late_samples': 160 + 320}
     assert any('announced before it sounds' in text for text in ingest.take_warnings())
+
+
+@pytest.mark.parametrize('delays', ['stall of 60 ms', 'stall of 150 ms', 'scatter of 30 ms'])
+def test_an_unbroken_count_loses_nothing_where_stamps_are_those_of_a_busy_publisher(audio, delays):
+    samples = audio.noise(960_000)
+    packets = audio.packets(samples, 320)
+    ingest, sent_ns = audio.ingest(), 0
+    scatter_ms = np.random.default_rng(5).exponential(30, len(packets))
+    for i, packet in enumerate(packets):
+        stall_ms = int(delays.split()[2]) if i % 50 == 0 else 0
+        late_ms = scatter_ms[i] if 'scatter' in delays else stall_ms
+        sent_ns = max(sent_ns + MS // 5, packet.stamp_ns + round(late_ms * MS))
+        ingest.push(audio.change(packet, stamp_ns=sent_ns), sent_ns + 20 * MS)
+
+    counters = ingest.counters
+    assert counters['samples'] == 960_000
+    names = ('lost_samples', 'overlapped_samples', 'late_samples', 'repeated_samples')
+    assert {name: counters[name] for name in names} == dict.fromkeys(names, 0)
+    assert ingest.take_warnings() == []
+    heard, is_present = audio.read_all(ingest)
+    assert is_present.mean() > 0.99
+    if 'stall' in delays:  # stamps that rarely are off move nothing for long
+        assert_array_equal(heard[-320_000:], samples[-320_000:, 0])

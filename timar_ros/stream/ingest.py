@@ -215,8 +215,7 @@ class VoiceIngest:
         count = packet.first_sample
         length_ns = n * 1_000_000_000 // packet.sample_rate_hz
         stamp_ns = self._stamps.read(packet.stamp_ns, length_ns, arrival_ns, count is not None)
-        text = self._stamps.take_warning()
-        if text:
+        if text := self._stamps.take_warning():
             self._warn(text)
         is_stamped = stamp_ns is not None
         if is_stamped:
@@ -252,8 +251,8 @@ class VoiceIngest:
             )
         if claim.count is not None:
             return
-        now = claim.nominal if claim.is_stamped else arrival
-        self._half_rate.check(now, claim.length, claim.rate_hz)
+        at = claim.nominal if claim.is_stamped else arrival
+        self._half_rate.check(at, claim.length, claim.rate_hz)
 
     def _run_for(self, claim: Claim, elapsed: int, arrival: int) -> Run:
         """Return the run that the packet continues, or begin one."""
@@ -280,7 +279,9 @@ class VoiceIngest:
         if shift is None:
             self._counters['doubted'] += 1
             return run
-        return self._new_run(claim, claim.nominal - deviation + shift, elapsed, arrival)
+        moved = self._new_run(claim, claim.nominal - deviation + shift, elapsed, arrival)
+        self._runs = [each for each in self._runs if each is not run]  # else they take turns
+        return moved
 
     def _follow(self, run: Run, claim: Claim, deviation: int) -> Run:
         """Continue the user's stream that does not count its samples, whatever its stamps do."""
@@ -344,8 +345,7 @@ class VoiceIngest:
     def _note(self, run: Run, position: int, start: int, end: int) -> None:
         """Count what this packet fills, repeats, leaves open or overlaps; before it is written."""
         _, is_present = self.track.read(start, end - start)
-        n_present = int(is_present.sum())
-        is_next = position >= run.next_position
+        n_present, is_next = int(is_present.sum()), position >= run.next_position
         others_wrote = run.last_packet and self._n_packets > run.last_packet
         if is_next and others_wrote and 2 * n_present >= end - start:
             self._counters['overlapped_samples'] += n_present
