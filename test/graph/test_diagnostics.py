@@ -10,6 +10,8 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 
 from timar_ros.nodes.diagnostics import Diagnostics
 from timar_ros.nodes.executor import FaultTolerantExecutor
@@ -31,8 +33,8 @@ class Robots:
             DiagnosticArray, '/diagnostics', lambda array: self.heard.extend(array.status), 100
         )
 
-    def node(self, name, namespace=''):
-        node = Node(name, namespace=namespace, context=self.context)
+    def node(self, name, namespace='', **options):
+        node = Node(name, namespace=namespace, context=self.context, **options)
         self.nodes.append(node)
         self.executor.add_node(node)
         return node
@@ -137,3 +139,19 @@ def test_values_and_messages_of_any_length_are_shortened(robots):
 
     assert len(status.message) == 500
     assert len(values_of(status)['name']) == 500
+
+
+@pytest.mark.parametrize('is_simulated', [True, False])
+def test_two_simulated_clocks_are_named_to_who_takes_the_time_from_them(robots, is_simulated):
+    sim_time = Parameter('use_sim_time', value=is_simulated)
+    node = robots.node('neck', parameter_overrides=[sim_time])
+    diagnostics = Diagnostics(node)
+    for name in ('gazebo', 'bag'):
+        robots.node(name).create_publisher(Clock, '/clock', 1)
+    assert robots.spin_until(lambda: node.count_publishers('/clock') == 2)
+    for _ in range(2):  # what does not last is a node that hands over to another
+        robots.status(diagnostics, {})
+    status = robots.status(diagnostics, {})
+    names = '/clock has 2 publishers (/bag, /gazebo), expected one: the time jumps to that of each'
+    assert status.message.startswith(names) == is_simulated
+    assert is_simulated or status.message == 'ok'

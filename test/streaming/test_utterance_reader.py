@@ -183,7 +183,7 @@ def test_a_refused_message_in_mid_utterance_changes_nothing(change):
 
 def test_a_message_beyond_the_bound_is_refused_before_it_is_decoded():
     with pytest.raises(
-        ValueError, match='may have 64 MB, got 70 MB; send an utterance in several'
+        ValueError, match='may have 64 MB, got 70.4 MB; send an utterance in several'
     ):
         UtteranceReader().read(message(range(int(1.1 * MAX_UTTERANCE_MESSAGE_BYTES))), 0)
 

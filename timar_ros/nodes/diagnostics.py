@@ -3,8 +3,8 @@
 """
 Responsible for what a node publishes on /diagnostics: one status under its full name.
 
-Adds what holds for every node: exceptions of its callbacks, and a second node of the same name.
-Not for what else is wrong with a node: that it says itself.
+Adds what holds for every node: exceptions of its callbacks, a second node of the same name, and
+several simulated clocks. Not for what else is wrong with a node: that it says itself.
 """
 
 import socket
@@ -12,6 +12,7 @@ import socket
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from timar_ros.nodes.convert import stamp_from_ns
+from timar_ros.nodes.publishers import PublisherWatch
 from timar_ros.strict import shortened
 
 _LONGEST = 500  # characters of a message or value
@@ -32,6 +33,7 @@ class Diagnostics:
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._n_exceptions = 0  # when last published
         self._has_twin = False
+        self._clocks = PublisherWatch(node, '/clock', 'the time jumps to that of each in turn')
 
     def publish(self, values: dict, trouble: str = '', *, note: str = '', level=None) -> None:
         """
@@ -50,6 +52,9 @@ class Diagnostics:
             n_more = n_exceptions - self._n_exceptions
             troubles.append(f'callbacks fail, see the log ({n_more} more)')
         self._n_exceptions = n_exceptions
+        if node.get_clock().ros_time_is_active:
+            self._clocks.look()
+            troubles += [self._clocks.problem] if self._clocks.problem else []
         twin = self._look_for_twin()
         if twin:
             troubles.append(twin)

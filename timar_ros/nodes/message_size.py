@@ -35,6 +35,6 @@ def too_large(n_bytes: int) -> str:
     if n_bytes <= _MAX_BYTES:
         return ''
     return (
-        f'a message may hold {MAX_VOICE_MESSAGE_BYTES / 1e6:.0f} MB, got {n_bytes / 1e6:.1f} MB; '
+        f'a message may hold {MAX_VOICE_MESSAGE_BYTES / 1e6:.0f} MB, got {n_bytes / 1e6:.9g} MB; '
         'send the sound in several messages'
     )

@@ -332,7 +332,7 @@ def _check_message(n_bytes: int, max_bytes: int, rate_hz: int, channels: int) ->
     """Refuse a message before anything is made of it."""
     if n_bytes > max_bytes:
         raise ValueError(
-            f'a message may hold {max_bytes / 1e6:.0f} MB, got {n_bytes / 1e6:.1f} MB; send the '
+            f'a message may hold {max_bytes / 1e6:.0f} MB, got {n_bytes / 1e6:.9g} MB; send the '
             'sound in several messages'
         )
     check_voice(rate_hz, channels)

@@ -67,7 +67,7 @@ class UtteranceReader:
         if n_bytes > MAX_UTTERANCE_MESSAGE_BYTES:
             raise ValueError(
                 f'a message may have {MAX_UTTERANCE_MESSAGE_BYTES / 1e6:.0f} MB, got '
-                f'{n_bytes / 1e6:.0f} MB; send an utterance in several messages'
+                f'{n_bytes / 1e6:.9g} MB; send an utterance in several messages'
             )
         if msg.encoding not in _DTYPES:
             raise ValueError(
