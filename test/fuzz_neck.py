@@ -296,6 +296,8 @@ def fuzz_on_all_cores(n_turns: int, seed: int, n_processes: int, is_shown=False)
                 if not report[name] <= total[name]:
                     total[name] = report[name]
                     total[f'{name}_at'] = report[f'{name}_at']
+            if broken(report):
+                progress.write(f'broken: {report}')
             progress.set_postfix({name: f'{total[name]:.4f}' for name in NAMES})
             progress.update(report['turns'])
     return total

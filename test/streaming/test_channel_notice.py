@@ -88,3 +88,13 @@ def test_little_is_kept_however_long_the_robot_speaks():
         notice.add('agent', AudioPacket(None, None, None, 16_000, samples), k * 320)
 
     assert sum(len(bins) for _, bins in notice._agent) < 7 * 4_000
+
+
+def test_a_robots_voice_that_ends_before_all_that_the_user_said_is_no_fault():
+    notice = ChannelNotice(MEAN)
+    voice = make_voice(1, 1)[:, None]
+
+    notice.add('user', AudioPacket(None, None, None, 16_000, voice), 10**9)
+    notice.add('agent', AudioPacket(None, None, None, 16_000, voice), 10**9 - 48_000)
+
+    assert notice.take_warnings() == []

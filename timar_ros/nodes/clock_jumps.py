@@ -18,13 +18,15 @@ class ClockJumps:
 
     Args:
         node: whose clock it is.
+        read_ns: returns what that clock shows, ns.
         on_jump: called with by how much the clock was set, ns.
     """
 
-    def __init__(self, node, on_jump):
+    def __init__(self, node, read_ns, on_jump):
         self._clock = node.get_clock()
+        self._read_ns = read_ns
         self._on_jump = on_jump
-        self._watch = clockwatch.ClockWatch(self._clock.now().nanoseconds)
+        self._watch = clockwatch.ClockWatch(read_ns())
         forward = Duration(nanoseconds=clockwatch.FORWARD_NS)
         threshold = JumpThreshold(min_forward=forward, min_backward=Duration(nanoseconds=-1))
         self._handle = self._clock.create_jump_callback(
@@ -33,7 +35,7 @@ class ClockJumps:
 
     def look(self) -> bool:
         """Compare the system's clock; True where it was set since the last look."""
-        step_ns = self._watch.look(self._clock.now().nanoseconds)
+        step_ns = self._watch.look(self._read_ns())
         if not step_ns or self._clock.ros_time_is_active:
             return False
         self._on_jump(step_ns)

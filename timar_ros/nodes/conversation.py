@@ -40,12 +40,12 @@ from timar_ros.strict import quoted, shortened
 
 _WATCH_S = 0.1
 _DIAGNOSE_S = 1.0
-# Speech is encoded ahead while no plan is due so soon.
-_LISTEN_BEFORE_NS = 80_000_000
+_LISTEN_BEFORE_NS = 80_000_000  # speech is encoded ahead while no plan is due so soon
 # Audio that arrived before a planning moment is heard before it, however the executor orders
 # callbacks; a flood of audio puts a plan off by at most so many rounds.
 _MAX_DRAIN_ROUNDS = 50
 _LONGEST_TRACE = 3000  # characters
+_LONGEST_STALL_NS = 60_000_000_000  # after a longer one the clock was set
 
 
 class ConversationNode(AnsweringLifecycleNode):
@@ -150,7 +150,7 @@ class ConversationNode(AnsweringLifecycleNode):
         self._frame_timer = self.create_timer(1 / self.schedule.config.fps, self._on_frame_timer)
         self._arm(self._plan_timer, self._next_moment_ns)
         self._watch_timer = self.create_timer(_WATCH_S, self._on_watch, clock=self._steady)
-        self._clock_jumps = ClockJumps(self, self._on_jump)
+        self._clock_jumps = ClockJumps(self, lambda: self._now_ns(), self._on_jump)
         self._styles.take_latched()
         self.get_logger().info('active: a new conversation begins with the next sound')
         return super().on_activate(state)
@@ -282,6 +282,8 @@ class ConversationNode(AnsweringLifecycleNode):
             return
         now_ns, moment_ns = self._now_ns(), self._next_moment_ns
         if moment_ns <= now_ns:
+            if now_ns - moment_ns > _LONGEST_STALL_NS:
+                moment_ns = self.schedule.next_moment(now_ns - _LONGEST_STALL_NS)
             following_ns = self.schedule.next_moment(moment_ns + 1)
             while following_ns <= now_ns:
                 self._session.n_skipped_moments += 1

@@ -77,7 +77,7 @@ class ChannelNotice:
         if voice == 'agent':
             self._agent.append((first, bins.mean(axis=1, keepdims=True)))
             begin = self._user[0][0] if self._user else first - _COMPARED
-            while self._agent[0][0] + len(self._agent[0][1]) < begin:
+            while self._agent and self._agent[0][0] + len(self._agent[0][1]) < begin:
                 self._agent.popleft()
             return
         if self._user and self._user[-1][1].shape[1] != bins.shape[1]:
