@@ -3,7 +3,7 @@
 """
 Configurations: what weights mean, how to sample, when to plan, how to train; and strict YAML.
 
-Knows the fields and what contradicts what. Refuses unknown keys; knows nothing of torch or ROS.
+Responsible for the fields and which values contradict each other. Not for torch or ROS.
 """
 
 import dataclasses
@@ -68,17 +68,17 @@ class TimarConfig:
             where to look. None at all = as published; ours, with positions 'turn'.
         taps: windows of the first block's heads instead, each on one modality alone: modality ->
             [first, last] of each head, n_heads in all. A moment in the user's voice is then
-            told to the frame, and the head knows how it was moving. None = as the other blocks.
+            located to the frame, and the head sees how it was moving. None = as the other blocks.
         noise_spread: deviation, in frames, of the window of the noise: changing slowly, it leaves
-            each frame's own distribution as it is; 0 = white, as published.
+            each frame's own distribution unchanged; 0 = white, as published.
         noise_scale: the temperature that these weights are best drawn at; the one of
             SamplingConfig is relative to it.
         noise_scales: the same for channels that have their own, by name: lids that blink in a
             calm head.
         variance_bound: largest logit of the variance, either way, that motion is drawn with:
             beyond 1 rare frames fly off (ours; 0 = none, as published).
-        persistence: for so many frames after the last shown one, motion is drawn as the change
-            from there; 0 = drawn anew, as published (model/persistence.py).
+        persistence: number of frames after the last shown one that are drawn as a change from
+            it; 0 = drawn independently, as published (model/persistence.py).
         style: the model takes emotion and attitude (`Turn.style`).
         personas: names of the manners of moving that it learned (`Turn.persona` counts from 1).
         history: what the agent's own past looks like to the model: 'masked' (as published) or

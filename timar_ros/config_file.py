@@ -14,7 +14,7 @@ def to_dict(config) -> dict:
 
 
 def _as_tuple(value, hint, name: str):
-    """Turn lists, which are all that YAML and JSON know, into tuples of what `hint` says."""
+    """Turn lists, the only sequences of YAML and JSON, into tuples of the type of `hint`."""
     kind = typing.get_args(hint)[0]
     if isinstance(value, list | tuple):
         if typing.get_origin(kind) is tuple:

@@ -93,7 +93,7 @@ class Arrays:
         Check that arrays are there.
 
         Raises:
-            ValueError: one is not; says which are.
+            ValueError: one is missing; the message lists those missing and those there.
         """
         missing = [name for name in names if name not in self._entries]
         if missing:

@@ -1,10 +1,10 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Where commands may write: never over files of somebody else.
+Where commands may write: only over files that they wrote themselves.
 
 Responsible for refusing, before any work is done. Not for what the files are. A command that runs
-again replaces its own files; how it knows them again is for each command to say.
+again replaces its own files; each command decides how it recognises them.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,11 +37,11 @@ def check_own_files(
     Args:
         folder: that it writes to.
         names: of what it writes there.
-        is_own: says of the folder whether its files are the command's.
+        is_own: returns whether the files in the folder were written by the command.
         command: its name.
 
     Raises:
-        ValueError: one of them is there and is somebody else's.
+        ValueError: one of them is there and was not written by the command.
     """
     folder = pathlib.Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -55,7 +55,7 @@ def check_own_files(
 
 
 def has_keys(path: pathlib.Path, *keys: str) -> bool:
-    """Say whether the first JSON value of a file is an object with these keys."""
+    """Return whether the first JSON value of a file is an object with these keys."""
     try:
         text = path.read_text('utf-8').lstrip()
         content, _ = json.JSONDecoder().raw_decode(text)

@@ -4,8 +4,8 @@
 A recorded conversation to clips that can be trained on: `... learn.bag_to_clips BAG OUT`.
 
 The agent is the person whose head is to be learned: both voices must be in the bag, and that
-person's head (HeadMotion, from a tracker or a robot). Knows how a recording is cut where the head
-was not seen; what a bag holds and when is `bag_recording.py`'s business.
+person's head (HeadMotion, from a tracker or a robot). Responsible for cutting a recording
+where the head was not seen. Not for reading bags (`bag_recording.py`).
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Track:
 
 
 def seen_spans(stamp_ns: np.ndarray) -> list[tuple[int, int]]:
-    """Return begin and end, ns, of the times in which a head was seen without a long hole."""
+    """Return begin and end, ns, of the times in which a head was seen without a long gap."""
     if len(stamp_ns) < 2:
         return []
     ends = np.flatnonzero(np.diff(stamp_ns) > _MAX_HOLE_NS)
@@ -60,10 +60,10 @@ def seen_spans(stamp_ns: np.ndarray) -> list[tuple[int, int]]:
 
 def moving_channels(space: MotionSpace, motion: np.ndarray) -> np.ndarray:
     """
-    Say which channels a head track holds, bool `[M]`.
+    Return which channels a head track holds, bool `[M]`.
 
-    Neck and jaw always; of the expression what is anywhere off its rest, for a message without
-    an expression, or with one of another space, leaves it there.
+    Neck and jaw always. Of the expression those that ever leave neutral: messages without an
+    expression, or with one of another space, are read as neutral.
     """
     holds = (motion != space.neutral).any(0)
     holds[space.neck] = True

@@ -5,8 +5,8 @@ The behaviour bench: weights against baselines on a folder of conversations, in 
 
     python -m timar_ros.learn.bench DIR [--checkpoint C] [--out OUT]
 
-Answers are kept in OUT, so that a run goes on where it was stopped. What the files are called is
-said in `bench_clip`; what each figure means, and what fools it, in docs/evaluation.md.
+Answers are kept in OUT, so that a stopped run resumes. `bench_clip` describes the names of files;
+docs/evaluation.md what each figure means, and which baseline scores well on it without being good.
 """
 
 import argparse
@@ -81,7 +81,7 @@ class Settings:
     channels: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def path(self, case: Case, variant: Variant) -> pathlib.Path:
-        """Say where an answer is kept; files that changed, other weights or times: elsewhere."""
+        """Return where an answer is kept; changed files, weights or times give another path."""
         voices = [case.user_wav, case.agent_wav] + ([case.user_npz] if case.user_npz else [])
         parts = [self.digest, dataclasses.asdict(self.timing), self.temperature]
         parts += [dataclasses.asdict(variant), [_digest(path) for path in voices]]

@@ -3,7 +3,7 @@
 """
 Recorded conversations: files on disk as voices and motion on one grid of frames.
 
-Knows the two layouts of files that we train on, and says which file is wrong and how.
+Responsible for the two layouts of files that we train on, and for naming what is wrong in one.
 
 A folder holds conversations, each of two voices and at least one motion:
 
@@ -49,9 +49,9 @@ class Clip:
         agent_wav, user_wav: the voices.
         agent_motion: float32 `[F, M]`, raw units, frame i shown at i / fps seconds.
         is_valid: bool `[M]`, the channels that the agent's file holds.
-        user_motion: float32 `[F, M]`, or None if nobody watched the user.
+        user_motion: float32 `[F, M]`, or None if the user was not recorded.
         style: float32 `[F, 7]`, emotions and attitude of the agent; None = not said.
-        persona: whose manner the agent has; '' = not said.
+        persona: name of the agent's manner of moving; '' = not given.
         user_seen: bool `[F]`, where `user_motion` was seen; None = wherever it is there.
         agent_channel, user_channel: which channel of each wav is heard.
         notes: what was cut or is not known of it, a sentence each.
@@ -109,7 +109,7 @@ def read_motion(
     """
     Read a motion file of either layout onto the grid of `fps` frames a second.
 
-    What becomes of channels of the other space says `heads.to_grid`.
+    `heads.to_grid` describes what happens to channels of the other space.
 
     Args:
         path: npz of DualTalk's layout or ours (see the module's text).

@@ -3,8 +3,8 @@
 """
 Clips as windows of whole turns, ready to be batched.
 
-Knows how a clip is cut and its loudness normalised; refuses to know files, which is `clips.py`,
-and what the model may see of a window, which is `masking.py`.
+Responsible for cutting clips and normalising their loudness. Not for files (`clips.py`), nor for
+what the model may see of a window (`masking.py`).
 """
 
 from collections.abc import Mapping

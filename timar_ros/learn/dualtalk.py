@@ -5,8 +5,8 @@ The paper's benchmark on a folder of DualTalk: answer every clip turn by turn, p
 
     python -m timar_ros.learn.dualtalk DIR --checkpoint C [--out OUT] [--corrupt KIND ...]
 
-Each speaker whose motion is there is the agent once. Results are kept clip by clip in OUT, so that
-a run goes on where it was stopped; any number of clips makes a table, which says how many.
+Each speaker with a motion file is the agent once. Results are kept clip by clip in OUT, so that a
+stopped run resumes. Any number of clips makes a table, which states how many they are.
 """
 
 import argparse

@@ -43,7 +43,7 @@ class Case:
     Attributes:
         name: of the agent's files, without ending.
         agent_wav, agent_npz, user_wav: files that are there.
-        user_npz: None if nobody watched the user.
+        user_npz: None if the user was not recorded.
     """
 
     name: str

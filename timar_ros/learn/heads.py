@@ -63,12 +63,12 @@ class Head:
     One person's head, as its file holds it.
 
     Attributes:
-        path: of the file.
-        names: of the channels.
+        path: file that it was read from.
+        names: its channels.
         frames: `[F, C]`, finite, F at least 2.
         stamp_s: float64 `[F]`, rising, seconds from the beginning of the voice.
         fps: as the file states it.
-        is_stamped: the file has stamps that are more than the count of its frames.
+        is_stamped: the file has stamps, and they differ from frame / fps by more than 1 ms.
         content: the arrays of the file.
     """
 

@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Options of commands that say what a recording does not: which channel is heard, and its format.
+Command-line options for what a recording does not state: which channel is heard, and its format.
 
 Responsible for their names, texts and errors, the same in every command. Not for what they do.
 """

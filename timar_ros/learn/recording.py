@@ -3,7 +3,7 @@
 """
 Recorded conversations to be answered: two wavs, or a bag, as packets of two voices.
 
-Knows files and what can be wrong with them. What counts at which moment is `offline`'s business.
+Responsible for files and what can be wrong with them. Not for what counts when (`offline`).
 Times are nanoseconds on the clock of the stamps: wavs start at 0, bags keep their stamps.
 """
 
@@ -62,7 +62,7 @@ class Recording:
         begin_ns: stamp of the first sample of either voice.
         length_s: from there to the end of the longer voice.
         voices: 'user' and 'agent' as they sounded, from `begin_ns` on.
-        user_motion: stamps int64 `[F]` ns and frames float32 `[F, M]`; None if nobody watched.
+        user_motion: stamps int64 `[F]` ns and frames float32 `[F, M]`; None if not recorded.
         notes: what was wrong with it, a sentence each.
     """
 
@@ -206,7 +206,7 @@ def compose_voice(
     channel: str | int = MEAN,
 ) -> Voice:
     """
-    Put together what a voice sounded like, whatever was sent again, late or instead.
+    Assemble the samples of a voice from packets that may be repeated, late or replaced.
 
     Args:
         name: 'user' or 'agent'.

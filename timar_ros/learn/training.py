@@ -3,7 +3,7 @@
 """
 The training of a model, step by step, without files or commands.
 
-Every step is a function of (weights, seed, step): windows, masks and noise are drawn anew from
+Every step is a function of (weights, seed, step): windows, masks and noise are drawn from
 them, each window's by its number, so that neither an interruption nor the number of processes
 changes what is learned. Published recipe: TIMAR.md §6, without the aliasing of windows.
 """
@@ -216,7 +216,7 @@ class Training:
 
     def load(self, path: pathlib.Path) -> None:
         """
-        Go on where `save` left off.
+        Restore the state that `save` wrote, and continue from it.
 
         Raises:
             ValueError: the file belongs to a run of another configuration.

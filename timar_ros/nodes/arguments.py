@@ -70,10 +70,10 @@ ARGUMENTS = (
 
 def check_params_file(path: str) -> None:
     """
-    Look whether a file can hold parameters of nodes.
+    Check that a file holds node parameters.
 
     Raises:
-        ValueError: it is missing, a folder, no YAML, or not parameters; one sentence.
+        ValueError: it is missing, a folder, not YAML, or holds no parameters; one sentence.
     """
     try:
         content = read_yaml(path)

@@ -121,7 +121,7 @@ def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
         voices: 'user', 'agent' -> path of a wav, '' for silence.
 
     Returns:
-        By how much later than lived the motion was shown, s.
+        Delay of the shown motion against the conversation, s.
 
     Raises:
         FileNotFoundError, ValueError: a recording is refused.

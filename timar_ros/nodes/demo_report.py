@@ -112,7 +112,7 @@ def summarise(recorded: Recorded, delay_s: float = 0.0) -> dict:
 
     Args:
         recorded: from `read_recorded`.
-        delay_s: by how much later than lived the motion is shown (`timing: reactive`).
+        delay_s: delay of the shown motion against the conversation (`timing: reactive`).
 
     Returns:
         Figures by name; times of a plan are those of the live node.

@@ -3,8 +3,8 @@
 """
 Sound devices: which there are, and a stream that is opened again when its device goes away.
 
-Knows PortAudio, through sounddevice, and that its list of devices is one for the whole process.
-Knows nothing of samples.
+Responsible for PortAudio, through sounddevice, whose list of devices is one for the whole process.
+Not for samples.
 """
 
 from collections.abc import Callable
@@ -220,7 +220,7 @@ class KeptStream:
 
 
 def _rescan(sd) -> None:
-    """List the devices anew, so that one plugged in since is found."""
+    """Read the list of devices again, so that one plugged in since is found."""
     with _portaudio:
         if not _open_streams:
             sd._terminate()

@@ -4,7 +4,7 @@
 Responsible for what a node publishes on /diagnostics: one status under its full name.
 
 Adds what holds for every node: exceptions of its callbacks, a second node of the same name, and
-several simulated clocks. Not for what else is wrong with a node: that it says itself.
+several simulated clocks. Not for other faults of a node, which it reports itself.
 """
 
 import socket
@@ -74,7 +74,7 @@ class Diagnostics:
         self._publisher.publish(array)
 
     def _look_for_twin(self) -> str:
-        """Return what to say of another node of the same full name, '' where there is none."""
+        """Return a warning about another node of the same full name, '' if there is none."""
         node = self._node
         own = (node.get_name(), node.get_namespace())
         has_twin = node.get_node_names_and_namespaces().count(own) > 1

@@ -28,7 +28,7 @@ class ServerConfig:
 
 def listen(config: ServerConfig) -> socket.socket:
     """
-    Return a socket that listens where the configuration says.
+    Return a socket that listens on the configured host and port.
 
     Raises:
         ValueError: the host is none of this machine's, or the port is taken.

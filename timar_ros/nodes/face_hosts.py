@@ -5,8 +5,8 @@ The names by which browsers may call the face's server, and whether a socket's p
 
 Responsible for reading the Host and Origin headers. Not for what is answered.
 
-A page of another site can make a browser send requests here, and whoever owns a DNS name can let
-it point here. Neither can choose one of the names that are known.
+A page of another site can make a browser send requests here, and the owner of a DNS name can let
+it point here. Neither can use one of the accepted names.
 """
 
 import ipaddress

@@ -1,12 +1,12 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Who gives way when more browsers come than the face's server has room for.
+Which connection is closed when more browsers come than the face's server has room for.
 
 Responsible for sharing connections and sockets between addresses. Not for opening or closing them.
 
-No address can keep another one out: where places are short, the address that holds most of them
-gives one up. The robot's own screen (a browser on the same machine) always gets in.
+No address can keep another one out: when all places are taken, one of the address that holds most
+of them is closed. The robot's own screen (a browser on the same machine) always gets in.
 """
 
 import collections
@@ -49,13 +49,13 @@ def is_own_screen(address: str) -> bool:
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """
-    How much there is for all, and for one address.
+    How many connections there are for all addresses together, and for one.
 
     Attributes:
-        sockets: pages that may look at once.
+        sockets: pages that are served at once.
         connections: of one address, besides its sockets. A browser opens up to six.
         all_connections: of all addresses, besides sockets.
-        is_own_screen: tells whether an address is the robot's own screen.
+        is_own_screen: returns whether an address is the robot's own screen.
     """
 
     sockets: int

@@ -124,7 +124,8 @@ class FaceServer:
 
         Args:
             payload: text or bytes, as they go out.
-            keep_as: the newest of this kind is also what a new page is sent first.
+            keep_as: kind of message; the latest of each kind is kept and sent to pages that
+                connect later. '' = not kept.
         """
         with contextlib.suppress(RuntimeError):  # closed meanwhile
             self._loop.call_soon_threadsafe(self._send, payload, keep_as)

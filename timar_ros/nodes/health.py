@@ -46,7 +46,7 @@ def session_health(session, worker) -> tuple[dict, dict]:
 
 
 class Health:
-    """Compare counters with those of the last look."""
+    """Report how counters changed since the previous call of `look`."""
 
     def __init__(self):
         self._counters: dict[str, float] = {}
@@ -54,11 +54,11 @@ class Health:
 
     def look(self, counters: dict, figures: dict, rates: tuple, steady_s: float):
         """
-        Sum up since the last look.
+        Summarise the changes since the previous call.
 
         Args:
             counters: name -> count since the start; those of `TROUBLE` warn when they grow.
-            figures: name -> value to show as it is.
+            figures: name -> value to show unchanged.
             rates: names of counters to show per second, too.
             steady_s: of a clock that never jumps.
 

@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-One voice's subscription: whatever type and reliability its publishers have.
+Subscription to one voice, of any known type and with the reliability of its publishers.
 
 Responsible for following the graph: who publishes on a topic, as what. Not for what the messages
 hold; they are passed on as they came.

@@ -48,7 +48,7 @@ class LatchedOrNotSubscription:
 
     def match(self) -> None:
         """
-        Follow the publishers: subscribe to latched messages where somebody latches.
+        Follow the publishers: subscribe to latched messages if a publisher latches.
 
         Call about once a second. Beside publishers that do not latch, rclpy would warn of
         incompatible settings on both sides.

@@ -1,9 +1,10 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-The conversation node's parameters, and from them a model that is loaded and warm.
+The conversation node's parameters, and from them a model that is loaded and warmed up.
 
-Knows where the shipped weights lie. Refuses weights that cannot be run here.
+Responsible for finding the shipped weights and refusing weights that cannot run here. Not for the
+conversation itself, nor for topics.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ _EARS = HearingConfig()
 
 @dataclasses.dataclass(frozen=True)
 class ConversationParams:
-    """Parameters of the conversation node; each says itself what it is."""
+    """Parameters of the conversation node, each described by its own text."""
 
     checkpoint: str = parameter('', 'weights: a .safetensors file; empty: those of the package')
     device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:1')
@@ -220,7 +221,7 @@ def load_detector(logger) -> SpeechDetector | None:
 
 def begin_conversation(model: TIMAR, params: ConversationParams) -> Conversation:
     """
-    Return a new conversation with a model, as the parameters say.
+    Return a new conversation with a model and the settings of the parameters.
 
     Raises:
         ValueError: the weights have personas, but not the one wanted.

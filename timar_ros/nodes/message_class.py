@@ -3,8 +3,8 @@
 """
 Responsible for turning the name of a message type, as any publisher may claim it, into a class.
 
-Not for choosing a type. A name on the graph is not code: only packages that the ament index knows
-to have interfaces are imported, and only what it lists there.
+Not for choosing a type. A name on the graph is not code: only packages that have interfaces
+in the ament index are imported, and only the interfaces listed there.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Responsible for how much memory a message holds, whatever its type, and what is too much."""
+"""Responsible for how much memory a message of any type takes, and for the limit."""
 
 from timar_ros.bounds import MAX_VOICE_MESSAGE_BYTES
 
@@ -31,7 +31,7 @@ def held_bytes(value) -> int:
 
 
 def too_large(n_bytes: int) -> str:
-    """Say of a voice's message that it holds too much to wait with; '' if it does not."""
+    """Return why a message of this size is too large for a voice; '' if it is not."""
     if n_bytes <= _MAX_BYTES:
         return ''
     return (

@@ -152,7 +152,7 @@ class NeckNode(Node):
         }
 
     def come_to_rest(self) -> None:
-        """Stop softly, and go on sending until the head rests; for shutdown."""
+        """Stop softly, and continue to send until the head rests; for shutdown."""
         self._player.disable()
         self._update()
         if not self._is_turning():

@@ -84,7 +84,7 @@ def declare(node, cls, apply=None, cli_args=None):
     Declare every field of `cls` as a parameter of `node`.
 
     Call once, in the node's constructor. All fields are declared, those with a refused override
-    with their default, so that tools can show them whatever the outcome.
+    with their default, so that tools can show them in any case.
 
     Args:
         node: an rclpy node.

@@ -184,7 +184,7 @@ class ReplayNode(Node):
         return round(seek_s * _NS_PER_S)
 
     def _go_to(self, position_ns: int, before_ns: int = 0) -> None:
-        """Play on from a position; with a clock of ours, begin so much before it."""
+        """Continue from a position; with `clock`, start `before_ns` earlier."""
         tick_ns = self._tick_ns()
         if self._params.clock:
             begin_ns = position_ns - before_ns
@@ -219,7 +219,7 @@ class ReplayNode(Node):
         return SetParametersResult(successful=True)
 
     def _on_set(self, parameters) -> None:
-        """Go where `seek_s` says, each time that it is set, be it the value that it has."""
+        """Seek to `seek_s` each time that it is set, even to an unchanged value."""
         for parameter in parameters:
             if parameter.name == 'seek_s' and self._events is not None:
                 self.get_logger().info(f'going to {parameter.value:g} s')
@@ -276,7 +276,7 @@ class ReplayNode(Node):
         return True
 
     def _on_play(self) -> None:
-        """Publish what is due, tell the time, and come back for the next."""
+        """Publish what is due and the time, and set the timer for the next step."""
         position_ns = self._position_ns()
         if not self._is_paused:
             self._publish_until(position_ns)
@@ -293,7 +293,7 @@ class ReplayNode(Node):
         self._timer.reset()
 
     def _on_step(self) -> None:
-        """Go on to the next planning moment and wait there for its plan."""
+        """Advance to the next planning moment and wait there for its plan."""
         if self._held_ns:
             self._hold()
             return

@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the replay node can be told."""
+"""Responsible for the parameters of the replay node. Not for replaying."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ _TOPICS = Topics()
 
 @dataclasses.dataclass(frozen=True)
 class ReplayParams:
-    """Parameters of the replay node; each says itself what it is."""
+    """Parameters of the replay node, each described by its own text."""
 
     user: str = parameter('', "wav of the user's voice; empty: silence")
     agent: str = parameter('', "wav of the agent's voice; empty: silence")

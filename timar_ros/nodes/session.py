@@ -100,7 +100,7 @@ class Session:
         Take an audio message of any known type.
 
         Raises:
-            ValueError: it contradicts itself, or nothing says what it holds.
+            ValueError: it contradicts itself, or its format is not known.
         """
         if not self._is_enabled:
             return
@@ -190,7 +190,7 @@ class Session:
             self._look_back()
 
     def reset(self) -> None:
-        """Begin the conversation anew; the head goes on from where it is."""
+        """Start a new conversation; the head continues from its current pose."""
         self._conversation.reset()
         for speaking in self._speaking.values():
             speaking.reset()

@@ -37,7 +37,7 @@ class AnsweringLifecycleNode(LifecycleNode):
     is_starting = property(lambda self: self._start_timer is not None)
 
     def start_by_itself(self) -> None:
-        """Configure and activate once, in the executor, unless somebody else is faster."""
+        """Configure and activate once, in the executor, unless another node did so before."""
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._start_timer = self.create_timer(0.0, self._on_start, clock=steady)
 

@@ -35,13 +35,14 @@ class Similarity:
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> Similarity:
     """
-    Find the similarity that brings points nearest to others.
+    Return the scale, rotation and offset that map points onto others with least squared error.
 
     Args:
-        source: `[n, 3]`.
-        target: `[n, 3]`.
+        source: points to map, `[n, 3]`.
+        target: where they should come to lie, `[n, 3]`.
 
-    Source: Umeyama 1991, eq. 40 to 42.
+    Returns:
+        The similarity (Umeyama 1991, eq. 40 to 42).
     """
     center_source, center_target = source.mean(axis=0), target.mean(axis=0)
     moved_source, moved_target = source - center_source, target - center_target

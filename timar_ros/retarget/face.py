@@ -3,9 +3,9 @@
 """
 Any expression of a head as ARKit blendshapes, which faces and tools understand.
 
-Knows `arkit52`, which passes through, and `flame50`, which needs a mapping that the user fits from
-their own licensed FLAME model (`fit_face`), since nobody may give one away. Without it a face in
-`flame50` has its jaw only.
+Responsible for `arkit52`, which passes through, and `flame50`, which needs a mapping that users
+fit from their own licensed FLAME model (`fit_face`), because its licence allows no other way.
+Without it a face in `flame50` has its jaw only. Not for fitting.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ _ITERATIONS = 150
 @dataclasses.dataclass(frozen=True)
 class FaceMapping:
     """
-    What bounded least squares needs to know of two face models, and nothing else of them.
+    The part of two face models that bounded least squares needs.
 
     The weights w of a FLAME expression e are those whose mesh comes nearest to FLAME's:
     min |A w - E e|² + w'R w over 0 <= w <= 1, with A the displacements of the blendshapes, E those

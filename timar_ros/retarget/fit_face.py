@@ -78,7 +78,7 @@ def fit_mapping(
 
 def explained(mapping: FaceMapping, flame: FaceModel, n: int = 200) -> float:
     """
-    Tell how much of FLAME's motion the blendshapes repeat.
+    Return the share of FLAME's motion that the blendshapes reproduce.
 
     Formula: 1 - sum |A w - E e|² / sum |E e|² over n expressions e ~ N(0, 1), 0 at worst. It is
     what the fit itself counts, by A'A and A'E; vertices that do not meet count as not repeated.
@@ -93,7 +93,7 @@ def explained(mapping: FaceMapping, flame: FaceModel, n: int = 200) -> float:
 
 
 def main(args=None) -> int:
-    """Fit, write, and say how good it is; return the exit status."""
+    """Fit, write, and print how good the fit is; return the exit status."""
     parser = argparse.ArgumentParser(
         prog='python -m timar_ros.retarget.fit_face',
         description='Fit the mapping from FLAME expressions to ARKit blendshapes.',

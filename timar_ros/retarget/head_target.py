@@ -19,12 +19,13 @@ from timar_ros.retarget.robot import Robot
 @dataclasses.dataclass(frozen=True)
 class Approach:
     """
-    The way from where a motion begins to where plans want the joints.
+    Transition from the start of a motion to the joint positions that the plans ask for.
 
     Attributes:
-        since_ns, origin: when it begins, and where, `[J]` rad.
-        until_ns, place: when and where it pauses on its way, `[J]` rad: where joints were measured
-            that stood elsewhere. Equal to since_ns and origin where there is no such place.
+        since_ns, origin: time and position of the start, `[J]` rad.
+        until_ns, place: time and position of a pause in between, `[J]` rad: the measured
+            position of joints that are not where they were sent. Without a pause equal to
+            since_ns and origin.
     """
 
     since_ns: int
@@ -34,7 +35,7 @@ class Approach:
 
     @classmethod
     def from_rest(cls, since_ns: int, position: np.ndarray) -> 'Approach':
-        """Return the way from a rest at `position` `[J]` directly to the plans."""
+        """Return an approach that starts at rest at `position` `[J]` and does not pause."""
         return cls(since_ns, position, since_ns, position)
 
     def blended(self, target: np.ndarray, time_ns: np.ndarray, glide_ns: int) -> np.ndarray:

@@ -22,13 +22,13 @@ class InForce:
         arrives_by_ns: time up to which the last solution kept the motion before it, or from which
             on a controller has enough time to the first point.
         is_stop: the last solution is a stop.
-        approach: the way from where the motion began to the plans.
+        approach: transition from where the motion started to the plans.
         is_new: something came since the last solution.
-        is_stopping: a stop was asked for and is not solved yet.
+        is_stopping: a stop was requested and is not solved yet.
         is_lost: at rest, because joints are measured where they cannot be.
         checked_from_ns: samples of joints before this time prove nothing.
-        left_at: (time, positions) of a motion that is over and was left to others.
-        restarts: how often joints stood elsewhere than they were sent.
+        left_at: (time, positions) where a motion ended and other nodes may command the joints.
+        restarts: how often joints were not where they were sent.
     """
 
     spline: Spline | None = None

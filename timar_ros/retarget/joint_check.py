@@ -26,11 +26,11 @@ HISTORY_NS = 2_000 * _MS
 @dataclasses.dataclass(frozen=True)
 class Whereabouts:
     """
-    What the measurements prove.
+    Whether the joints are where they were sent, as far as measurements prove it.
 
     Attributes:
-        is_known: every joint was measured often enough, and lately.
-        elsewhere: `[J]` rad, where the joints are, if one is proved not to be where it was sent.
+        is_known: every joint was measured often and recently enough.
+        elsewhere: measured positions `[J]` rad if a joint is certainly not where it was sent.
     """
 
     is_known: bool

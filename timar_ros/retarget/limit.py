@@ -75,7 +75,11 @@ class Limiter:
         self._solver = None
 
     def bounds(self, joint: Joint) -> np.ndarray:
-        """Return the magnitudes allowed to third, second, first differences of the points."""
+        """
+        Return the largest absolute third, second and first differences of control points.
+
+        These are jerk, acceleration and velocity times knot_s³, knot_s² and knot_s, one per row.
+        """
         limits = (
             joint.jerk_rad_s3 * self.knot_s**3,
             joint.acceleration_rad_s2 * self.knot_s**2,

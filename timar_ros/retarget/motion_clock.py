@@ -1,11 +1,11 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-The time in which motion is played: it runs steadily, whatever is done to the ROS clock.
+The time in which motion is played: it runs steadily, even when the ROS clock is set.
 
     ROS time = motion time + shift_ns
 
-A ROS clock that is set in mid-motion changes `shift_ns` alone: the motion continues, the stamps
+Setting the ROS clock in mid-motion changes only `shift_ns`: the motion continues, the stamps
 follow the clock. With simulated time the simulated clock is the time; a jump of it is recognized
 by its rate, compared with a steady clock.
 

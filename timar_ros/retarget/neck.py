@@ -94,12 +94,12 @@ class Neck:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether a stop waits for the first point to be reached."""
+        """Whether a requested stop waits for the controller to reach the first point."""
         return self._in_force.is_stopping and self.has_begun
 
     @property
     def restarts(self) -> int:
-        """How often joints stood elsewhere than they were sent."""
+        """How often joints were not where they were sent."""
         return self._in_force.restarts
 
     @property
@@ -174,7 +174,7 @@ class Neck:
 
     def update(self, now_ns: int, lead_ns: int | None = None) -> bool:
         """
-        Solve for the motion ahead, if there is a reason to.
+        Solve for the motion ahead if a plan, a base, a start, a stop or a measured joint needs it.
 
         Args:
             now_ns: the time, not before that of the update before.
@@ -252,11 +252,11 @@ class Neck:
 
     def trajectory(self, now_ns: int) -> Trajectory:
         """
-        Return the motion in force as points for a joint_trajectory_controller.
+        Return all remaining motion as points for a joint_trajectory_controller.
 
-        The controller replaces its old trajectory, the unplayed rest included. So that rest is
-        sent with it, beginning before now: then the controller finds itself between two points
-        of ours whenever the message arrives, whatever it interpolates from.
+        A new trajectory replaces the controller's old one, so it holds the whole motion that is
+        not played yet. It starts one point in the past: the controller then always interpolates
+        between two of our points, whenever the message arrives.
 
         Raises:
             RuntimeError: there is no motion yet.

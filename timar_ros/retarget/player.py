@@ -1,13 +1,13 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-A neck in time: plans and measurements stamped in ROS time in, what a robot is sent out.
+Plays a neck's motion in ROS time: stamped plans and measurements in, commands to the robot out.
 
 The motion runs in motion time (motion_clock.py), and everything is translated at this border: a
 ROS clock that is set moves stamps, not joints.
 
-    trajectory   a controller plays what it has, so a change must reach it before it begins:
-                 one that took too long to find is dropped and found again, further ahead.
+    trajectory   a controller plays what it has, so a change must reach it before the change
+                 starts: one that was solved too late is dropped and solved again, further ahead.
     targets      each is the motion at the moment it is sent. After a pause the stream continues
                  as if it had begun to stop when it paused. Where sending a target took long
                  (the process was stopped meanwhile), the motion waits until it is out.

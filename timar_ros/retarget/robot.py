@@ -98,7 +98,7 @@ def load_robot(robot: str, folder: str | Path) -> Robot:
 
     Raises:
         FileNotFoundError: there is no such robot or file; names the nearest known one.
-        ValueError: the file is not YAML, or says something that cannot be.
+        ValueError: the file is not YAML, or describes an impossible robot.
     """
     path = (
         Path(robot) if str(robot).endswith(('.yaml', '.yml')) else Path(folder) / f'{robot}.yaml'

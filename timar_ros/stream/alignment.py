@@ -5,7 +5,7 @@ Where samples begin in PCM bytes that may have been cut in mid-sample.
 
 Responsible for measuring, from the bytes alone, which of the possible beginnings is right. Not for
 decoding, nor for what to do about it. PCM that is read from a wrong byte on is noise near full
-scale, whatever it was: the low byte of a sample takes the place of the high byte.
+scale, even if it was silent: the low byte of a sample takes the place of the high byte.
 """
 
 import numpy as np
@@ -70,7 +70,7 @@ def best_start(data: bytes, dtype: str, channels: int, expected: int = 0) -> int
 
 def is_cut(data: bytes, dtype: str, channels: int) -> bool | None:
     """
-    Say whether bytes that are no whole samples were cut in mid-sample.
+    Return whether bytes that are no whole samples were cut in mid-sample.
 
     Returns:
         True: one beginning gives a smoother signal than another; False: all are equally good, so

@@ -156,7 +156,7 @@ def packet_from_fields(
     max_bytes: int = MAX_VOICE_MESSAGE_BYTES,
 ) -> AudioPacket:
     """
-    Read any audio message this project knows; which one it is shows in its fields.
+    Read an audio message of any supported type, recognised by its fields.
 
     Known are `timar_ros/AudioChunk`, `AudioData` and `AudioDataStamped` of ros-drivers,
     `AudioStamped` of mgonzs13, `naoqi_bridge_msgs/AudioBuffer`, `foxglove_msgs/RawAudio` and

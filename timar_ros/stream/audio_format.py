@@ -3,7 +3,7 @@
 """
 Responsible for the format of audio that is stated beside it, by an AudioInfo or by the user.
 
-Not for messages that say what they hold.
+Not for messages that state their own format.
 """
 
 import dataclasses

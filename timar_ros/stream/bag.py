@@ -67,7 +67,7 @@ class Bag:
 
     Attributes:
         path: as given.
-        notes: what was wrong with it and could be lived with, a sentence each.
+        notes: faults in spite of which it was read, a sentence each.
 
     Raises:
         FileNotFoundError: there is no bag.
@@ -150,7 +150,7 @@ class Bag:
 
     def find_topic(self, name: str) -> str | None:
         """
-        Find a topic by its name, in whatever namespace it was recorded.
+        Find a topic by its name in any namespace.
 
         Returns:
             its absolute name, or None if there is none.
@@ -180,7 +180,7 @@ class Bag:
             start_ns: leave out what was recorded before.
 
         Yields:
-            Messages; those that cannot be decoded say why.
+            Messages; those that cannot be decoded hold the reason.
         """
         for topic, (counted, there) in self._missing().items():
             if topic in topics and there:

@@ -32,7 +32,7 @@ _MOST_PROBLEMS = 3
 @dataclasses.dataclass(frozen=True)
 class Listening:
     """
-    What a person says about a bag's voices, for what the bag does not say.
+    What the user states about a bag's voices where the bag does not.
 
     Attributes:
         lead_ns: how far ahead the agent's voice counts as known where neither its messages nor the

@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Which files belong to a bag, and what its metadata.yaml says of them.
+Which files belong to a bag, and what its metadata.yaml lists.
 
 Responsible for folders, names and packed files. Not for the order of the files, which their
 messages decide, nor for what is in them.
@@ -186,7 +186,7 @@ def _files_below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _in_one_subfolder(folder: pathlib.Path, notes: list[str]) -> list[pathlib.Path]:
-    """Return the files of the only subfolder that has some, and say so."""
+    """Return the files of the only subfolder that has some, with a note about it."""
     with_files = {}
     for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
         files = _storage_files(sub)

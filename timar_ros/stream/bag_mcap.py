@@ -3,8 +3,8 @@
 """
 Messages of an mcap file, record by record in the order of the file.
 
-Responsible for the container: records, chunks, channels; whatever its index says or omits, and as
-far as the file goes. Not for the order in time over files, nor for decoding.
+Responsible for the container: records, chunks and channels, without its index, up to the end of a
+file that may be cut off. Not for the order in time over files, nor for decoding.
 
 Source: https://mcap.dev/spec.
 """

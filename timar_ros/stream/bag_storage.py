@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-What all files of a bag have in common, whatever their storage.
+What all files of a bag have in common, for both kinds of storage.
 
 Responsible for channels, stretches of messages, and their order in time over all files. Not for
 how a storage keeps them, nor for decoding.

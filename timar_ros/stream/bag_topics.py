@@ -55,7 +55,11 @@ def find_voices(bag: Bag, topics: Topics) -> dict[str, str | None]:
 
 
 def info_topic(bag: Bag, audio_topic: str) -> str | None:
-    """Return where ros-drivers says what its `AudioData` is: beside it, or on the only one."""
+    """
+    Return the topic of the AudioInfo that describes `audio_topic`.
+
+    That is `audio_info` in the same namespace, else the bag's only one, else None.
+    """
     beside = audio_topic.rpartition('/')[0] + '/audio_info'
     infos = [topic for topic, kind in bag.topics.items() if kind == AUDIO_INFO]
     if beside in infos:

@@ -3,7 +3,8 @@
 """
 Where a microphone's blocks belong: on the node's clock, and in one running count of samples.
 
-Knows what a lost block, a lost device and a set clock do to the two. Reads no clock, no device.
+Responsible for what a lost block, a lost device and a set clock do to the two. Not for reading
+clocks or devices.
 """
 
 import dataclasses
@@ -31,12 +32,12 @@ class Capture:
     """
     Place a microphone's blocks on the node's clock and in one running count of samples.
 
-    The count goes on when the device is lost and comes back; what passed meanwhile is a hole in
-    it. A set node clock moves the stamps and leaves the count alone.
+    When the device is lost and comes back, the count continues; the time in between is a gap in
+    it. Setting the node's clock moves the stamps, not the count.
 
     Args:
         sample_rate_hz: of the device, for each channel.
-        usual_delay_ms: from a block's capture to its arrival, where the device does not tell.
+        usual_delay_ms: from a block's capture to its arrival, if the device does not report it.
 
     Attributes:
         lost_samples: the holes in the count so far, in samples.
@@ -61,7 +62,7 @@ class Capture:
         return self._device_clock.drift_ppm
 
     def restart(self, sample_rate_hz: int) -> None:
-        """Forget the device's clock: its stream was opened anew and counts frames from 0."""
+        """Forget the device's clock: its stream was reopened and counts frames from 0."""
         if self._next_sample is not None and sample_rate_hz != self._rate_hz:
             self._next_sample = round(self._next_sample * sample_rate_hz / self._rate_hz)
         self._rate_hz = sample_rate_hz
@@ -79,15 +80,15 @@ class Capture:
         node_ns: int,
     ) -> Placement | None:
         """
-        Say where a block belongs.
+        Return the stamp and the index of a block.
 
         Args:
             frame: index of its first frame since the device's stream was opened, dropped blocks
                 counted.
             n_frames: frames in it.
             arrived_ns: when the device handed it over, on the computer's monotonic clock.
-            age_ns: how long before that its first frame was captured, as the device tells it;
-                None = it does not.
+            age_ns: how long before that its first frame was captured, as the device reports
+                it; None = it does not.
             monotonic_ns: the monotonic clock at some later moment.
             node_ns: the node's clock at that same moment.
 

@@ -46,7 +46,7 @@ class ChannelNotice:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was gathered to compare the voices; they begin elsewhere."""
+        """Drop the samples gathered to compare the voices, because they start at another time."""
         self._user: list[tuple[int, np.ndarray]] = []  # first bin, and bins [n, C]
         self._n_user = 0
         # first bin, and bins [n, 1]

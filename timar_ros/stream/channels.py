@@ -90,7 +90,7 @@ class ChannelWatch:
         self.n_samples = 0
 
     def add(self, samples: np.ndarray) -> None:
-        """Take samples `[n, C]`; another number of channels, or one alone, begins again."""
+        """Add samples `[n, C]`; another number of channels C resets, mono is not measured."""
         if self.gram is None or len(self.gram) != samples.shape[1]:
             self.gram, self.n_samples = np.zeros((samples.shape[1],) * 2), 0
         if samples.shape[1] > 1 and len(samples) and np.isfinite(samples).all():

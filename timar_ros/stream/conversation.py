@@ -50,7 +50,7 @@ class Conversation:
         hearing: how the voices are heard.
         clip_levels: loudness of the whole recording by voice, as the published protocol has it;
             None = each sample by what came up to it, the only way there is live.
-        style: how the agent is to be until `push_style` says otherwise; None = not said.
+        style: of the agent until `push_style` sets another; None = not given.
 
     Raises:
         ValueError: the weights have no persona of this name.
@@ -95,14 +95,14 @@ class Conversation:
         self._last_answered: int | None = None
 
     def reset(self) -> None:
-        """Begin anew with the next sample; the head goes on from where it is."""
+        """Start again with the next sample; the head continues from its current pose."""
         self._voices.reset()
         self._user_motion.clear()
         self._counts['resets'] += 1
         self._begin()
 
     def follow(self, other: 'Conversation') -> None:
-        """Let the head go on from what another conversation of the same weights shows."""
+        """Continue from the motion that another conversation of the same weights shows."""
         self._in_force, self._has_moved = other._in_force, other._has_moved
         self._awake_at = other._awake_at
         self._n_plans = other._n_plans
@@ -156,7 +156,7 @@ class Conversation:
         Plan the motion at a planning moment, from all that was pushed and counts by then.
 
         Moments may be left out, never repeated. A moment before the last one, or more than a
-        window after it, is a jump of the clock: the conversation begins anew.
+        window after it, is a jump of the clock: the conversation starts again.
 
         Args:
             moment_ns: from `next_plan_ns`.
@@ -208,8 +208,8 @@ class Conversation:
 
         Args:
             moment_ns: now.
-            shown_ns: now, on the clock as it was before it was set: the head glides from the pose
-                shown then; None = the clock runs on.
+            shown_ns: if the clock was just set, the current time on the clock before that: the
+                glide starts at the pose shown then. None = the clock was not set.
         """
         first = self.schedule.first_planned_frame(moment_ns)
         before = self._in_force.read(first - 2, 2)

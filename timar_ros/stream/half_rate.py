@@ -3,7 +3,7 @@
 """
 Responsible for noticing a driver that sends half of the bytes of each sample, by its pace.
 
-Not for other faults of a stream. The bytes alone are valid samples, so time must tell.
+Not for other faults of a stream. The bytes alone are valid samples, so only their pace shows it.
 """
 
 import collections

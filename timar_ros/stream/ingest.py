@@ -53,7 +53,7 @@ _EDGE = SAMPLE_RATE_HZ // 500
 
 class VoiceIngest:
     """
-    Put the packets of one voice on a track, whatever their rate, channels, order and chunking.
+    Put the packets of one voice on a track, for any rate, channels, order and chunking.
 
     The user's stream is expected without holes; the agent's has them between utterances, and what
     is sent later replaces what was sent before. Later samples of the same publisher refine the
@@ -61,7 +61,7 @@ class VoiceIngest:
 
     Attributes:
         track: the track written to; cleared when the clock jumps, before the packet is placed.
-        jumped: the clock jumped since whoever polls this last set it to False.
+        jumped: the clock jumped since a caller last set this to False.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class VoiceIngest:
         return start
 
     def _is_repeated(self, packet: AudioPacket, mono: np.ndarray) -> bool:
-        """Tell whether this very packet came before, and count it."""
+        """Return whether the same packet came before, and count it if so."""
         if not packet.stamp_ns and not packet.first_sample:
             return False  # nothing tells silence from silence
         sent_ns = packet.sent_ns if self._role == 'agent' else None
@@ -284,7 +284,7 @@ class VoiceIngest:
         return moved
 
     def _follow(self, run: Run, claim: Claim, deviation: int) -> Run:
-        """Continue the user's stream that does not count its samples, whatever its stamps do."""
+        """Continue a user's stream that does not count its samples, even if its stamps scatter."""
         if self._is_late(run, claim, deviation):
             self._unbroken.fill(claim.length)
             return Run(claim, claim.nominal, self._tolerance)

@@ -121,11 +121,11 @@ def normalise(
 @dataclasses.dataclass(frozen=True)
 class ClipLevel:
     """
-    Loudness of a whole recording, which only somebody who has all of it can know.
+    Mean and standard deviation of a complete recording; offline only.
 
     Attributes:
         mean: of its samples.
-        deviation: sqrt(variance + 1e-7) of its samples.
+        deviation: standard deviation of its samples, sqrt(variance + 1e-7).
     """
 
     mean: float

@@ -4,8 +4,7 @@
 The user's head motion: stamped frames of any rate, brought to the grid of the model.
 
 Responsible for a bounded memory of frames, whatever their stamps, and for interpolation. Not for
-what a frame holds. Frames that were not seen are reported as unseen, never made up over a long
-hole.
+what a frame holds. Gaps above 250 ms are reported as unseen, not interpolated.
 """
 
 import bisect

@@ -55,9 +55,9 @@ class Pace:
     Judge the deviations of one stream, in grid samples, packet by packet.
 
     Args:
-        tolerance: deviations up to this are jitter, whatever was seen.
+        tolerance: deviations up to this are always jitter.
         is_stamped: deviations are of stamps; else of arrivals, which are late by queues that last,
-            and never early: only the earliest of many tells the time.
+            and never early: only the earliest of many are used as times.
 
     Attributes:
         reach: deviations up to this are taken for jitter now.
@@ -192,7 +192,7 @@ class _Hole:
         self.n = 1  # the packet after the hole, which agrees with it
 
     def is_refuted_by(self, deviation: int, length: int) -> bool:
-        """Say whether the packets since fit as well, or better, where nothing is missing."""
+        """Return whether the packets since fit as well, or better, without a hole."""
         self._audio += length
         self._total += deviation
         self.n += 1

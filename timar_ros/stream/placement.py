@@ -122,7 +122,7 @@ def capture_shift(opening: Sequence[tuple[int, AudioPacket]]) -> int:
     """
     Return by how much a user's stamps are to be moved, 0 or less.
 
-    The live rule, with what the opening tells known from the first message on.
+    The live rule, with the result of the opening applied from the first message on.
     """
     reader = StampReader('user')
     for received_ns, packet in opening:

@@ -5,8 +5,8 @@ When each sample of the agent's voice sounds: utterances onto a timeline, that i
 
 A `PlaybackSchedule` queues utterances, gives their samples a time when it announces them, and
 takes back what a stop leaves unheard. A `PlaybackCursor` walks a sound device along that timeline,
-so that what was announced for an instant sounds at that instant. Knows no clock, no device, no
-ROS.
+so that what was announced for an instant sounds at that instant. Not for reading clocks or
+devices, nor for ROS.
 
     arrives        announced (sent)             sounds (stamp)
       |  queue  ->  |  >= agent_lead  ->          |
@@ -208,7 +208,7 @@ class PlaybackSchedule:
         return now_ns - self._delivery.last_ns > _FLUSH_MS * 1_000_000
 
     def _begin(self, head: Utterance, start: int) -> None:
-        """Let the timeline go on at `start`: a new utterance, or one that came too slowly."""
+        """Continue the timeline at `start`: a new utterance, or one that came too slowly."""
         if head.has_begun or head.continues:
             self.counters['underruns'] += 1
             self.counters['underrun_samples'] += start - self._end
@@ -272,8 +272,8 @@ class PlaybackCursor:
 
     Args:
         schedule: whose timeline.
-        usual_delay_ms: from handing samples over to their sounding, where the device does not
-            tell.
+        usual_delay_ms: from handing samples over to their sounding, if the device does not
+            report it.
 
     Attributes:
         rendered: position up to which the device has taken samples; None before it took any.
@@ -289,7 +289,7 @@ class PlaybackCursor:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the device's clock: its stream is opened anew. Call while no stream runs."""
+        """Forget the device's clock: its stream is reopened. Call while no stream runs."""
         rate_hz = self._schedule.sample_rate_hz
         # May bend at once: a voice is played sample after sample whatever the clock says.
         self._device_clock = SampleClock(

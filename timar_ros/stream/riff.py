@@ -71,7 +71,7 @@ def read_layout(path: pathlib.Path) -> Layout:
     """
     Read the headers of a wav: RIFF, RIFX, RF64 or BW64, PCM or float, plain or extensible.
 
-    Sizes that nobody filled in (0, 2^32 - 1) and a file that was cut off are read as far as the
+    Sizes that were not filled in (0, 2^32 - 1) and a file that was cut off are read as far as the
     file goes. Several data chunks, and wavs appended to each other, count as one sound.
 
     Raises:

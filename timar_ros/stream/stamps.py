@@ -4,7 +4,7 @@
 What the stamp of an audio message means: nothing, the time of capture, or the time of arrival.
 
 Responsible for reading one stamp, live and from recordings alike. Not for placing samples: that is
-`ingest`'s, and nothing here knows samples or rates.
+`ingest`'s, and no samples or rates are used here.
 """
 
 # Messages in a row that must agree before their stamps are read otherwise, and how much sound
@@ -54,7 +54,7 @@ class StampReader:
         self, stamp_ns: int | None, length_ns: int, arrival_ns: int, is_counted: bool = False
     ) -> int | None:
         """
-        Return when the first sample was captured or is to be played, as far as the stamp tells.
+        Return when the first sample was captured or is to be played, by the stamp.
 
         Args:
             stamp_ns: of the message; None or 0 where it has none.

@@ -1,11 +1,11 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Responsible for the agent's style over time: emotion, attitude, persona, and how much of it all.
+Responsible for the agent's style over time: emotion, attitude, persona and expressiveness.
 
-Not for what the model makes of it. Emotion, attitude and persona are for the model, as far as its
-weights know them. Expressiveness is a gain on what was drawn: the model never sees it, so its own
-past stays what it drew.
+Not for how the model uses it. Emotion, attitude and persona are inputs of the model, if its
+weights were trained with them. Expressiveness is a gain on the sampled motion: the past that the
+model sees is without it.
 """
 
 import bisect
@@ -79,7 +79,7 @@ class AgentStyle:
             raise ValueError(_unknown('persona', self.persona, config.personas))
 
     def ignored_by(self, config: TimarConfig) -> list[str]:
-        """Return the names of controls that are asked for and that the weights have not."""
+        """Return the names of the controls that are set but that these weights ignore."""
         asked = []
         if not config.style:
             has_emotion = self.emotion not in ('', NEUTRAL) and self.intensity > 0
@@ -167,7 +167,7 @@ class Expressiveness:
         self._in_force.replace(first_frame, gains)
 
     def forget_before(self, frame: int) -> None:
-        """Drop what nobody asks for any more."""
+        """Drop the gains of frames before this one, which are not read any more."""
         self._in_force.forget_before(frame)
 
 

@@ -30,7 +30,7 @@ _DOUBTED_AUDIO = SAMPLE_RATE_HZ // 2
 @dataclasses.dataclass(frozen=True)
 class Claim:
     """
-    What a packet says about its place in time.
+    What a packet states about its place in time.
 
     Attributes:
         rate_hz: its sample rate.

@@ -1,10 +1,10 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-The user's stream without a count, held together: acts on what `pace` says of its stamps.
+Corrects the place of a user's stream that does not count its samples, by the verdicts of `pace`.
 
-Responsible for moving a run's timebase, and what was put at the wrong place, after a verdict. Not
-for the verdict, nor for streams that count their samples.
+Responsible for moving a run's timebase, and samples that were put at the wrong place, after a
+verdict. Not for the verdict, nor for streams that count their samples.
 """
 
 import dataclasses
@@ -90,7 +90,7 @@ class UnbrokenStream:
             self._hole.pieces.append((mono, sent_ns))
 
     def fill(self, n: int) -> None:
-        """Take note that so much of the last hole came late."""
+        """Note that `n` samples of the last hole came late."""
         if self._hole is not None:
             self._hole.lost = max(self._hole.lost - n, 0)
 

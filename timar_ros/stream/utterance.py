@@ -21,7 +21,7 @@ class Utterance:
     Args:
         rate_in_hz: of what is pushed.
         rate_out_hz: of what is taken.
-        continues: it goes on with what came before it, so that a gap between them is a fault.
+        continues: it continues the audio before it, so that a gap between them is a fault.
     """
 
     def __init__(self, rate_in_hz: int, rate_out_hz: int, continues: bool = False):
@@ -78,11 +78,11 @@ class Utterance:
         self._n_in += len(samples)
 
     def end(self) -> None:
-        """Say that nothing follows: the last samples become ready."""
+        """Mark the end: nothing follows, so the last samples become ready."""
         self.is_ended = True
 
     def take(self, n_samples: int) -> np.ndarray:
-        """Take at most so many samples at the output's rate, float32 `[n]`."""
+        """Take at most `n_samples` at the output's rate, float32 `[n]`."""
         n = min(n_samples, self.n_ready)
         if n == 0:
             return np.zeros(0, np.float32)

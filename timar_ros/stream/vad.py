@@ -25,13 +25,13 @@ _MEMORY = (2, 1, 128)
 @dataclasses.dataclass(frozen=True)
 class Hysteresis:
     """
-    When a voice begins and ends to speak; windows are 32 ms.
+    When a voice starts and stops speaking; windows are 32 ms.
 
     Attributes:
         start: probability from which on a window may begin speech.
         stop: probability below which a window may end it; less than `start`.
-        min_speech_ms: so long must windows in a row reach `start`.
-        min_silence_ms: so long must windows in a row stay below `stop`.
+        min_speech_ms: how long consecutive windows must reach `start`.
+        min_silence_ms: how long consecutive windows must stay below `stop`.
     """
 
     start: float = 0.5
