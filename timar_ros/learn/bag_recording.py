@@ -38,7 +38,7 @@ def read_bag(
         path: its folder, or a single .mcap or .db3 file.
         space: of the model, for the user's motion.
         lead_ns: how far ahead the agent's voice counts as known where neither its messages nor
-            the bag can tell.
+            the bag states it.
         topics: where the voices and the user's motion are.
         listening: what the bag does not say: channels and formats; its `lead_ns` is not used.
 

@@ -197,7 +197,7 @@ def _at_level(recording: Recording, gains: dict[str, float]) -> Recording:
 
 def read_real(case: Case, space: MotionSpace, fps: float) -> np.ndarray | None:
     """
-    Read what the agent's head really did `[F, M]`, neutral where nobody measured it.
+    Read what the agent's head really did `[F, M]`, neutral where it was not measured.
 
     Raises:
         ValueError: it cannot be the head of the agent's voice.
@@ -209,7 +209,7 @@ def read_real(case: Case, space: MotionSpace, fps: float) -> np.ndarray | None:
 
 
 def describe_case(case: Case, channels: Mapping[str, str | int]) -> list[str]:
-    """Say what is cut from a conversation, not known of it, or odd in it, a sentence each."""
+    """Return notes on what is cut from a conversation, missing or odd, a sentence each."""
     agent_s, user_s = (read_duration_s(wav) for wav in (case.agent_wav, case.user_wav))
     until_s, sounds = max(agent_s, user_s), [read_wav(case.user_wav), read_wav(case.agent_wav)]
     found = describe_recording(*sounds, channels, '--{voice}-channel ')

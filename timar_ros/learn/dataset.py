@@ -192,20 +192,20 @@ class Windows(torch.utils.data.Dataset):
         }
 
     def _find_activity(self, clip_index: int) -> np.ndarray:
-        """Say at which frames of a clip the user and the agent speak, bool `[2, F]`."""
+        """Return at which frames of a clip the user and the agent speak, bool `[2, F]`."""
         config, n_frames = self._config, self.clips[clip_index].n_frames
         voices = self._voices(clip_index)
         rate_hz, fps = config.sample_rate_hz, config.fps
         return np.stack([voice_activity(voice, rate_hz, fps)[:n_frames] for voice in voices])
 
     def _is_idle(self, clip_index: int) -> np.ndarray:
-        """Say of each frame of a clip, `[F]`, whether it is half a second from any speech."""
+        """Return for each frame of a clip, `[F]`, whether it is half a second from any speech."""
         speaks = self._activity(clip_index).any(0)
         return ~scipy.ndimage.binary_dilation(speaks, iterations=self._config.fps // 2)
 
     def _falls_silent(self, clip_index: int) -> np.ndarray:
         """
-        Say of each frame of a clip, `[F]`, whether a joint silence of 1.2 s is 0.7 s old.
+        Return for each frame of a clip, `[F]`, whether a joint silence of 1.2 s is 0.7 s old.
 
         The moments around it are those at which a head knows that nobody spoke on, and plans what
         it would do after a cue; from a silence's first frame on they would be one in eight.
@@ -220,7 +220,7 @@ class Windows(torch.utils.data.Dataset):
         return is_old
 
     def _user_changes(self, clip_index: int) -> np.ndarray:
-        """Say of each frame of a clip, `[F]`: 1 = the user begins, -1 = stops for 0.5 s."""
+        """Return for each frame of a clip, `[F]`: 1 = the user begins, -1 = stops for 0.5 s."""
         speaks, _ = self._activity(clip_index)
         reach = self._config.fps // 4  # a clip's edges are no change
         speaks = scipy.ndimage.binary_closing(np.pad(speaks, reach, 'edge'), iterations=reach)
@@ -228,7 +228,7 @@ class Windows(torch.utils.data.Dataset):
         return np.diff(speaks, prepend=speaks[:1])
 
     def _find_quick_neck(self, clip_index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Say what an agent's neck does quickly, `[F, 3]` degrees, and when it nods, `[F]`."""
+        """Return what an agent's neck does quickly, `[F, 3]` degrees, and when it nods, `[F]`."""
         clip, fps = self.clips[clip_index], self._config.fps
         neck = clip.agent_motion[:, self._neck]
         quick, is_nodding = np.zeros_like(neck), np.zeros(clip.n_frames, bool)
@@ -290,7 +290,7 @@ def motion_statistics(clips: list[Clip], space: MotionSpace) -> tuple[np.ndarray
         mean `[M]` and standard deviation `[M]`, float32. A channel that hardly moves gets at least
         0.1 (blendshapes, FLAME) or 0.02 rad, or the loss would care for an invisible twitch as
         much as for the jaw. One that no clip holds, or that never moves, gets neutral and 1e-3:
-        whatever is drawn for it stays at rest.
+        its drawn values stay at rest.
     """
     mean, deviation = space.neutral.astype(np.float64), np.full(len(space.names), _AT_REST)
     for channel in range(len(space.names)):
@@ -312,7 +312,7 @@ def measure_persistence(
     """
     Measure over all agents how far the neck gets from where it is shown.
 
-    The face has no persistence: lips follow the voice, whatever they did before.
+    The face has no persistence: lips follow the voice and not their own past.
 
     Args:
         clips: from `open_clips`.

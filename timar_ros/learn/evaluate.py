@@ -127,7 +127,7 @@ def answer(
 
 
 def _user_motion(recording: Recording, model: TIMAR, start_ns: int, n_frames: int):
-    """Return the user's head `[F, M]` on the frames of the answer, None if nobody watched."""
+    """Return the user's head `[F, M]` on the frames of the answer, None if not recorded."""
     if recording.user_motion is None:
         return None
     stamps, frames = recording.user_motion

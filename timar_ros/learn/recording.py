@@ -174,7 +174,7 @@ def own_voice_notes(
     option: str,
 ) -> list[str]:
     """
-    Say whether what is heard of the user is the robot's own voice, at most one sentence.
+    Return a note if the user's voice is in fact the robot's own, at most one sentence.
 
     Args:
         deliveries: of a `Recording`.

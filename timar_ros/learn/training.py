@@ -327,7 +327,7 @@ def make_optimizer(
 @torch.no_grad()
 def align_positions(model: TIMAR) -> None:
     """
-    Give the tokens of one frame a common code, whatever their modality.
+    Give the tokens of one frame a common code in all modalities.
 
     Which sound belongs to which frame is then there from the start, instead of being found among
     110 x 110 pairs of slots; it shortens the first phase of training.

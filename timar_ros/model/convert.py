@@ -29,7 +29,7 @@ from timar_ros.strict import quoted, read_json
 
 def published_config(weights: dict, arguments: dict, extra: dict, source: str) -> TimarConfig:
     """
-    Say what published weights mean: sizes from the tensors, the rest from the arguments.
+    Return the configuration of published weights: sizes from the tensors, the rest from arguments.
 
     Args:
         weights: name -> tensor.

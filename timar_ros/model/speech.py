@@ -3,7 +3,7 @@
 """
 Speech encoders: the audio of one turn to one feature for each motion frame.
 
-Each turn is encoded alone, without context, so it streams as it is. `wav2vec2` is frozen and
+Each turn is encoded alone, without context, so it can stream. `wav2vec2` is frozen and
 foreign, `logmel` is small, causal and learned with the model. An encoder works in two stages,
 `convolve` (local in time, can run while samples come in) and `contextualise` (needs the turn).
 """

@@ -132,7 +132,7 @@ class ConversationNode(AnsweringLifecycleNode):
 
     @logged
     def on_activate(self, state):
-        """Begin a new conversation."""
+        """Start a new conversation."""
         params = self._params
         conversation = loading.begin_conversation(self._model, params)
         self.schedule = conversation.schedule

@@ -101,7 +101,7 @@ def _start(executor, conversation) -> None:
 
 
 def _spin(executor, replay) -> None:
-    """Spin until the recording is over, and tell how far it is."""
+    """Spin until the recording is over, and print the progress."""
     told_s = -1
     while not replay.done.done():
         executor.spin_once(timeout_sec=0.5)

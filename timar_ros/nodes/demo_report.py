@@ -3,7 +3,7 @@
 """
 What a recorded conversation came to: figures and a picture, from the bag alone.
 
-Knows our topics. Draws, measures, and refuses to judge.
+Responsible for reading our topics, measuring and drawing. Not for judging the result.
 """
 
 import dataclasses
@@ -146,7 +146,7 @@ def summarise(recorded: Recorded, delay_s: float = 0.0) -> dict:
 
 def draw(recorded: Recorded, path, delay_s: float = 0.0, title: str = '') -> None:
     """
-    Draw voices, neck and mouth over lived time.
+    Draw voices, neck and mouth over the time of the conversation.
 
     Args:
         recorded: from `read_recorded`.

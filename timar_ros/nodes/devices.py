@@ -113,7 +113,7 @@ def open_stream(make: Callable, device: dict, **settings):
 
 
 def told_ns(delay_s: float) -> int | None:
-    """Return a delay that PortAudio tells, in ns; None where it cannot be true."""
+    """Return a delay that PortAudio reports, in ns; None if it is impossible."""
     return round(delay_s * 1e9) if 0.0 < delay_s < 2.0 else None
 
 

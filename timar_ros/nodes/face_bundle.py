@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-The face's page as it is sent: one file with its style and script inside.
+The face's page as one file, with its style and script inside.
 
 Responsible for reading `face_page/` and putting it together. Not for serving it.
 
@@ -25,7 +25,7 @@ _EXPORT = re.compile(r'^export (?=(?:async )?(?:const|class|function) (\w+))', r
 
 @dataclasses.dataclass(frozen=True)
 class PageFile:
-    """A file as it is sent, and its type."""
+    """Content of a file to send, and its type."""
 
     body: bytes
     content_type: str

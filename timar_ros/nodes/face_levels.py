@@ -3,7 +3,7 @@
 """
 How loud the robot's voice is over time, gathered for the face's page.
 
-Responsible for bounds of what it takes, as it meets packets that nobody else has checked. Not for
+Responsible for checking the bounds of its packets, which no other code has checked before. Not for
 reading messages.
 """
 

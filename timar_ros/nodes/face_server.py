@@ -115,7 +115,7 @@ class FaceServer:
 
     @property
     def has_clients(self) -> bool:
-        """Whether anybody looks."""
+        """Whether any page is connected."""
         return bool(self._clients)
 
     def send(self, payload: str | bytes, keep_as: str = '') -> None:
@@ -330,7 +330,7 @@ class FaceServer:
         self._part_from(client, WSCloseCode.POLICY_VIOLATION, reason)
 
     def _part_from(self, client: _Client, code: int, reason: bytes) -> None:
-        """Close a socket in order, without making anybody else wait."""
+        """Close a socket in order, without making other pages wait."""
         self._clients.discard(client)
         self._count_clients()
         client.farewell = self._loop.create_task(_say_farewell(client, code, reason))

@@ -3,7 +3,7 @@
 """
 Responsible for how the conversation node is doing: rates, latency, losses, in words.
 
-Not for publishing it. Knows which counters mean trouble when they grow; reads no clock.
+Also for which counters mean trouble when they grow. Not for publishing, nor for reading a clock.
 """
 
 import numpy as np

@@ -90,7 +90,7 @@ def declare(node, cls, apply=None, cli_args=None):
         node: an rclpy node.
         cls: a frozen dataclass; fields are bool, int, float, str or tuples of one of them, with
             metadata as `parameter` makes it. Its `__post_init__` may refuse contradictions. A
-            tuple of numbers needs at least one: ROS cannot tell the type of an empty list.
+            tuple of numbers needs at least one: ROS cannot infer the type of an empty list.
         apply: called with the new `cls` after a dynamic parameter was set, in the executor.
         cli_args: those that the node's constructor got besides the command line.
 

@@ -54,7 +54,7 @@ class Voice:
         return samples, self.sample_rate_hz
 
     def heard(self, channel: str | int, source: str) -> 'Voice':
-        """Return the voice with one channel alone, or as it is for 'mean'."""
+        """Return the voice with one channel alone, or unchanged for 'mean'."""
         samples = choose_channel(self.samples, channel, source)
         return dataclasses.replace(self, samples=samples)
 

@@ -78,7 +78,7 @@ class BagRecording:
             start_ns: stamp that the recording's first instant gets.
             position_ns: leave out what is over by then, since the recording's start.
             agent_lead_ms: how far ahead the agent's voice counts as known where neither its
-                messages nor the bag can tell.
+                messages nor the bag state it.
 
         Yields:
             Events in the order of their times.

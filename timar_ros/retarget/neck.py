@@ -3,7 +3,7 @@
 """
 A head's motion on a robot's neck: limited, smooth, always on the way to rest.
 
-Once begun, the motion is one spline that is never broken: whatever happens, only its future is
+Once begun, the motion is one spline that is never broken: in every case only its future is
 changed, by a program that keeps all limits (limit.py). So what is sent is inside position,
 velocity, acceleration and jerk on every path:
 

@@ -24,7 +24,7 @@ _KNOWN = (*AUDIO_TYPES, *ARRAY_TYPES)
 
 
 def is_known(type_name: str) -> bool:
-    """Say whether messages of a type are, or may be, audio."""
+    """Return whether messages of a type are, or may be, audio."""
     return type_name in _KNOWN
 
 

@@ -225,7 +225,7 @@ def _few(notes: list[str]) -> list[str]:
 
 
 def _open_file(path: pathlib.Path, scratch: pathlib.Path, notes: list[str]) -> Storage:
-    """Look through one file of a bag, by what it is, whatever it is called."""
+    """Read through one file of a bag, by its content and not by its name."""
     name, is_unpacked = path.name, False
     with open(path, 'rb') as file:
         begin = file.read(32)

@@ -87,7 +87,7 @@ class BagConversation:
         voices: 'user', 'agent' -> absolute topic, None where the bag has no such voice.
         heads: name -> absolute topic of each head that is there.
         begin_ns: stamp of the first sample of either voice.
-        end_ns: end of the last one, as far as the last messages tell.
+        end_ns: end of the last one, as far as the last messages show.
         notes: what was wrong with it, a sentence each; more come while it is read.
 
     Raises:
@@ -150,7 +150,7 @@ class BagConversation:
                 yield placed
 
     def _find_format(self, bag: Bag, voice: str, topic: str) -> AudioFormat | None:
-        """Return the format of messages that leave it out: of audio_info, else as it is stated."""
+        """Return the format of messages without one: from audio_info, else the stated one."""
         stated, infos = self._listening.formats.get(voice), info_topic(bag, topic)
         if infos is None:
             return stated
@@ -246,7 +246,7 @@ class BagConversation:
             self._note(placer.notes)
 
     def counted_problems(self, of_heads: bool = False) -> list[str]:
-        """Say which messages were left out so far and why, the most frequent reasons first."""
+        """Return which messages were left out so far and why, the most frequent reasons first."""
         return [
             f'{name}: {count} of {self._n_messages[name]} messages left out: {problem}'
             for name, problems in self._problems.items()
@@ -255,7 +255,7 @@ class BagConversation:
         ]
 
     def first_problems(self) -> list[str]:
-        """Say why messages were left out so far, in the order of being noticed."""
+        """Return why messages were left out so far, in the order of being noticed."""
         return [
             f'{name}: messages left out: {problem}'
             for name, problems in self._problems.items()

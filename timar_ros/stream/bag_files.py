@@ -86,7 +86,7 @@ def find_bag_files(path: pathlib.Path) -> BagFiles:
 
 
 def is_packed(path: pathlib.Path) -> bool:
-    """Tell whether a file has to be unpacked before it can be read."""
+    """Return whether a file has to be unpacked before it can be read."""
     return path.suffix in _PACKED
 
 
@@ -162,7 +162,7 @@ def _named(folder, metadata: _Metadata, there, notes: list[str]) -> list[pathlib
 
 
 def _variant(path: pathlib.Path) -> pathlib.Path | None:
-    """Return a file as it is named, or packed, or unpacked."""
+    """Return the path of a file under its own name, or that of its packed or unpacked version."""
     plain = path.with_suffix('') if is_packed(path) else path
     packed = [plain.with_name(plain.name + end) for end in _PACKED]
     try:

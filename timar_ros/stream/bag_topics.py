@@ -26,7 +26,7 @@ def find_voices(bag: Bag, topics: Topics) -> dict[str, str | None]:
         'user', 'agent' -> absolute name of the topic, None where the bag has no such voice.
 
     Raises:
-        ValueError: it has no audio, or not a topic that somebody asked for by name; the message
+        ValueError: it has no audio, or lacks a topic that was asked for by name; the message
             says what it has.
     """
     names = {

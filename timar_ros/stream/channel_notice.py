@@ -103,7 +103,7 @@ class ChannelNotice:
             self._warnings.append(f'{voice} audio: {finding}')
 
     def _compare(self) -> None:
-        """Say whether the user's channels hold the robot's voice, where it has spoken enough."""
+        """Note if the user's channels hold the robot's voice, once it has spoken enough."""
         begin = min(at for at, _ in self._user)
         agent = _compose(self._agent, begin, _COMPARED, 1)[:, 0]
         if (np.abs(agent) > _AUDIBLE).sum() < _LEAST_SOUND:

@@ -161,7 +161,7 @@ def foreign_voice(
     channels: np.ndarray, agent: np.ndarray, rate_hz: int, channel: str | int, option: str
 ) -> str:
     """
-    Say whether what is heard of the user is the robot's own voice, one sentence; '' = it is not.
+    Return a note if the user's voice is in fact the robot's own, one sentence; '' = it is not.
 
     Args:
         channels: `[n, C]`, all channels of the user.
@@ -200,7 +200,7 @@ def describe_recording(
     option: str,
 ) -> list[str]:
     """
-    Say what is wrong with the channels of two voices that begin together, a sentence each.
+    Return what is wrong with the channels of two voices that start together, a sentence each.
 
     Args:
         user: samples float32 `[n, C]` and rate; None where there is no such voice.

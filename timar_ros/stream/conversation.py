@@ -162,7 +162,7 @@ class Conversation:
             moment_ns: from `next_plan_ns`.
 
         Returns:
-            the plan, or None while nobody has spoken yet. It takes effect by `accept`.
+            the plan, or None before the first sound of a voice. It takes effect by `accept`.
         """
         self._follow_clock(moment_ns)
         if self._memory.first_turn is None:

@@ -41,7 +41,7 @@ class Arrival:
 
     Attributes:
         continues: it belongs to the utterance before it.
-        missing: samples, at its own rate, that the sender counted in between and nobody got.
+        missing: samples, at its own rate, that the sender counted in between and that got lost.
         is_stopped: it is what is left of a stopped utterance, and not to be spoken.
     """
 

@@ -293,7 +293,7 @@ class VoiceIngest:
         return run
 
     def _is_late(self, run: Run, claim: Claim, deviation: int) -> bool:
-        """Say whether a packet without a count was overtaken: it fills a hole from an edge on."""
+        """Return whether a packet without a count came late: it fills a hole from an edge on."""
         may_be = deviation + claim.length <= _EDGE and claim.is_stamped
         if not may_be or run.pace.reach > self._tolerance:  # among stamps that scatter none tell
             return False

@@ -39,7 +39,7 @@ class MotionTrack:
         Args:
             stamp_ns: of the frame.
             motion: float32 `[M]`.
-            now_ns: when it came; None = nobody knows, as in a recording.
+            now_ns: when it came; None = unknown, as in a recording.
 
         Raises:
             ValueError: it is stamped more than a minute ahead of when it came, or before that.

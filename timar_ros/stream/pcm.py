@@ -218,7 +218,7 @@ def _as_bytes(data: Any, pcm: Pcm, name: str) -> bytes:
 
 
 def _cut_or_one_byte(data: bytes, pcm: Pcm, channels: int) -> str:
-    """Say why bytes are no whole samples, as far as they show it."""
+    """Return why bytes are no whole samples, as far as they show it."""
     cut_fix = (
         'they were cut in mid-sample: put the last bytes before those of the next message, and '
         'publish whole samples'

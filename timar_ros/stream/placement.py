@@ -178,7 +178,7 @@ class Placer:
         voice: 'user' or 'agent'.
         times: from `find_times`.
         lead_ns: how far ahead the agent's voice counts as known where neither its messages nor
-            the bag can tell.
+            the bag states it.
 
     Attributes:
         notes: what was noticed, a sentence each.

@@ -315,7 +315,7 @@ class PlaybackCursor:
         Args:
             n_frames: how many.
             called_ns: now, on the computer's monotonic clock.
-            delay_ns: how long from now the first of them sounds, as the device tells it; None = it
+            delay_ns: how long from now the first of them sounds, as the device reports; None = it
                 does not.
 
         Returns:

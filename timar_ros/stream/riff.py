@@ -195,7 +195,7 @@ class _Walk:
         return self._after(begin + size, size)
 
     def _find_header(self, begin: int) -> int | None:
-        """Find the header of a wav that was appended to one whose size nobody filled in."""
+        """Find the header of a wav that was appended to one whose size was not filled in."""
         if self._size - begin > _LARGEST_SEARCH:
             return None
         position = begin
@@ -219,7 +219,7 @@ class _Walk:
         return _is_name(name) and (name == b'data' or position + 8 + size <= self._size)
 
     def _is_chunks(self, position: int) -> bool:
-        """Tell whether chunks, and nothing else, follow to the file's end."""
+        """Return whether chunks, and nothing else, follow to the file's end."""
         for _ in range(_MAX_CHUNKS):
             if position + 8 > self._size:
                 break

@@ -43,7 +43,7 @@ class AgentStyle:
         intensity: of the emotion, 0..1.
         attitude: how the listener takes what it hears, -1 rejecting .. 1 approving.
         expressiveness: gain of motion about the neutral pose, 0..2; 1 = as learned.
-        persona: one of the weights' names; '' = nobody's manner.
+        persona: one of the weights' names; '' = none.
 
     Raises:
         ValueError: a value is out of its range, or no emotion has that name.

@@ -3,7 +3,7 @@
 """
 The two voices as they count at a planning moment: heard, known, and at even loudness.
 
-Joins ingest, tracks, schedule, self-hearing and level. Knows turns of the grid and no model.
+Joins ingest, tracks, schedule, self-hearing and level. Not for the model.
 """
 
 import numpy as np

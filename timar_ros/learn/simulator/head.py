@@ -77,7 +77,7 @@ def follow(heard: Prosody) -> np.ndarray:
     Formula: pitch = short(energy) - long(energy), short a Hann window of 0.9 s around +0.1 s, long
     of 2.6 s around -1.0 s; yaw = energy around -0.15 s less that around -1.1 s, each over 0.9 s;
     roll = melody over 0.8 s less over 2.6 s; each x becomes 1.5 tanh(x / 1.5), for heads do not
-    swing far when a voice goes on after a pause. Nothing later than 0.55 s counts.
+    swing far when a voice continues after a pause. Nothing later than 0.55 s counts.
 
     Source: signs and sizes are ours; what is known is that heads move with loudness and pitch
         (Hadar et al. 1983; Munhall et al. 2004), at 0.2-1.1 Hz above all.

@@ -123,8 +123,8 @@ def play_nods(
     """
     Turn planned nods into pitch `[F]`, rad, and where they take place, `[F]` 0 to 1.
 
-    A nod is `shape` stretched over its duration; the second tells how much other movement of the
-    head gives way.
+    A nod is `shape` stretched over its duration; the second is how much of the other movement of
+    the head it replaces.
     """
     times = np.arange(n_frames) / _FPS
     pitch, busy = np.zeros(n_frames), np.zeros(n_frames)
