@@ -4,7 +4,7 @@
 Any expression of a head as ARKit blendshapes, which faces and tools understand.
 
 Responsible for `arkit52`, which passes through, and `flame50`, which needs a mapping that users
-fit from their own licensed FLAME model (`fit_face`), because its licence allows no other way.
+fit from their own licensed FLAME model (`fit_face`), because its licence forbids sharing one.
 Without it a face in `flame50` has its jaw only. Not for fitting.
 """
 
