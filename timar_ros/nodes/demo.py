@@ -82,7 +82,7 @@ def _free_port() -> int:
 
 
 def show(executor, face) -> None:
-    """Open the face in a browser and wait until it looks; or say where it is."""
+    """Open the face in a browser and wait until it is connected; or print the address."""
     has_display = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
     if not has_display or not webbrowser.open(face.server.url):
         print(f'the face: {face.server.url}', file=sys.stderr)

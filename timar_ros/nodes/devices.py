@@ -149,7 +149,7 @@ class KeptStream:
         self._thread.start()
 
     def flush(self) -> None:
-        """Let the device forget what it was handed and has not played; returns at once."""
+        """Discard samples that were handed to the device and not played; returns at once."""
         self._is_flushing = True
         self._gone.set()
 

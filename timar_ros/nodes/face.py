@@ -91,7 +91,7 @@ class FaceParams:
     agent_audio_type: str = parameter('auto', "message type of agent/audio; auto: its publisher's")
 
     def server_config(self) -> ServerConfig:
-        """Return where to serve, and whom."""
+        """Return host, port, number of pages and accepted names of the server."""
         return ServerConfig(self.host, self.port, self.max_clients, self.allowed_hosts)
 
 

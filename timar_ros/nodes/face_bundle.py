@@ -69,7 +69,7 @@ def read_page(folder: pathlib.Path = PAGE_FOLDER) -> Page:
 
 def bundle(name: str, texts: dict[str, str]) -> str:
     """
-    Return one script that does what a module and all that it imports do.
+    Return a module and all that it imports as one script.
 
     Args:
         name: of the module that is run.

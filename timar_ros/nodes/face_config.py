@@ -11,7 +11,7 @@ from timar_ros.strict import quoted, shortened
 @dataclasses.dataclass(frozen=True)
 class ServerConfig:
     """
-    Where to serve, and whom.
+    Host, port, number of pages and accepted names of the server.
 
     Attributes:
         host: address to listen on; '127.0.0.1' is this machine only.

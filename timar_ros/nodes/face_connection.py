@@ -57,7 +57,7 @@ class Allowance:
 
 class Connection(asyncio.Protocol):
     """
-    Stand between a transport and its HTTP protocol, and stop what is more than a page sends.
+    Filter between a transport and its HTTP protocol: stops more data than a page sends.
 
     Counts bytes, so that it holds for all of HTTP and for all frames of a WebSocket.
 
@@ -153,7 +153,7 @@ class HttpProtocol(web.RequestHandler):
         self._on_error = on_error
 
     def handle_error(self, request, status=500, exc=None, message=None):
-        """Answer what is no HTTP, or what made us fail."""
+        """Answer a request that is not HTTP, or that raised an exception here."""
         self._on_error(status)
         if status >= 500:
             _LOGGER.error('cannot answer a request: %r', exc)

@@ -109,7 +109,7 @@ class FaceServer:
 
     @property
     def url(self) -> str:
-        """Where the page is, for people."""
+        """Address of the page, to print."""
         host = socket.gethostname() if self._is_anywhere else self._host
         return f'http://{f"[{host}]" if ":" in host else host}:{self.port}/'
 

@@ -66,7 +66,7 @@ class VoiceSubscription:
 
     @property
     def problem(self) -> str:
-        """What cannot be heard of what is published, and why; empty if nothing."""
+        """Which published types cannot be heard, and why; empty if none."""
         refused = [f'{shortened(name)}: {why}' for name, why in self._refused.items()]
         unheard = sorted(self._offered - set(self._refused) - {self._heard})
         if self._heard in self._offered and unheard:

@@ -75,7 +75,7 @@ class MicrophoneParams:
 
 @dataclasses.dataclass(frozen=True)
 class _Block:
-    """What the device handed over: samples `[n, channels]`, and when."""
+    """Samples `[n, channels]` that the device handed over, and the time."""
 
     frame: int  # index of the first frame since the stream was opened
     samples: np.ndarray

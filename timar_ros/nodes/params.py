@@ -208,7 +208,7 @@ def _unknown(node, name: str, fields) -> str:
 
 
 def _checked(field, kind, value):
-    """Return `value` as the field's type; ValueError says what was expected and what came."""
+    """Return `value` as the field's type; ValueError names what was expected and what came."""
     meta = field.metadata
     is_tuple = typing.get_origin(kind) is tuple
     element = typing.get_args(kind)[0] if is_tuple else kind
@@ -243,7 +243,7 @@ def _checked(field, kind, value):
 
 def _meant(value, kind):
     """
-    Return what a value of a neighbouring type can only mean; else the value itself.
+    Convert a value of a similar type if that is unambiguous; else return it unchanged.
 
     YAML takes 5 for a whole number where 5.0 or '5' is meant, and shells take quotes away.
     """

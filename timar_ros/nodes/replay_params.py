@@ -113,7 +113,7 @@ class ReplayParams:
 
     @property
     def listening(self) -> Listening:
-        """What is said here of a recording's voices, which it does not say itself."""
+        """What these parameters state about a recording's voices that the recording does not."""
         channels = {voice: parse_channel(getattr(self, f'{voice}_channel')) for voice in _VOICES}
         stated = {
             voice: format_from_text(getattr(self, f'{voice}_audio_format')) for voice in _VOICES

@@ -102,7 +102,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _init(args) -> None:
-    """Initialize ROS without its signal handlers, and where no log can be written, without one."""
+    """Initialize ROS without signal handlers, and without a log file if none can be written."""
     check_arguments(args)
     folder = _log_folder()
     try:

@@ -114,7 +114,7 @@ class Session:
 
     def describe(self, voice: str, info) -> None:
         """
-        Take what a driver says about its audio (`audio_common_msgs/AudioInfo`).
+        Take the format that a driver states for its audio (`audio_common_msgs/AudioInfo`).
 
         Raises:
             ValueError: the audio is compressed or its format unknown.
@@ -197,7 +197,7 @@ class Session:
         self._look_back()
 
     def jump(self, now_ns: int, step_ns: int) -> None:
-        """Follow a clock that was set by `step_ns`; the head glides on from where it is."""
+        """Follow a clock that was set by `step_ns`; the head glides from its current pose."""
         config = self._conversation.schedule.config
         is_anew = not 0 < step_ns <= config.max_turns * config.turn_s * 1e9
         if now_ns > step_ns:  # the first tick of a simulated clock is no jump

@@ -15,7 +15,7 @@ from timar_ros.retarget.spline import Spline
 @dataclasses.dataclass(frozen=True)
 class InForce:
     """
-    A motion, and what is known about it.
+    The current motion and its state.
 
     Attributes:
         spline: the motion; None before there is one.

@@ -64,7 +64,7 @@ class FaceModel:
 
 def read_flame(path: str | pathlib.Path, first: int = FIRST_EXPRESSION) -> FaceModel:
     """
-    Read the expressions of a FLAME model, as its makers give it away.
+    Read the expressions of a FLAME model from the file that its authors distribute.
 
     Args:
         path: `.pkl` (2019 to 2023) or `.npz` with `v_template` and `shapedirs`.

@@ -158,7 +158,7 @@ class Neck:
 
     def disable(self, now_ns: int | None = None) -> None:
         """
-        Come to rest softly where the head is, and follow nothing until enabled.
+        Come to rest softly at the current pose, and ignore plans until enabled.
 
         Args:
             now_ns: the time; None: that of the last update.

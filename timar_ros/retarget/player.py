@@ -42,7 +42,7 @@ _LATE_NS = _MS // 2
 @dataclasses.dataclass(frozen=True)
 class Target:
     """
-    What a stream sends of one moment.
+    One message of a stream of targets.
 
     Attributes:
         stamp_ns: ROS time of the moment.

@@ -175,7 +175,7 @@ class _Walk:
         return position, 'no end record'
 
     def _take(self, code: int, body: bytes) -> None:
-        """Take a record that describes; one that is damaged describes nothing."""
+        """Take a record with descriptions; a damaged one is ignored."""
         try:
             if code == SCHEMA:
                 number, *texts = Fields(body).unpack('Hsss')
@@ -251,7 +251,7 @@ class _Walk:
             )
 
     def _indexed(self, position: int) -> Counter:
-        """Return what the message indexes behind a chunk say that it holds."""
+        """Return what a chunk holds by the message indexes behind it."""
         counts: Counter = Counter()
         while position + 9 <= self._size:
             code, length = HEAD.unpack(self._read(position, 9))

@@ -59,7 +59,7 @@ class Stretch:
 @dataclasses.dataclass
 class Storage:
     """
-    One file of a bag, looked through.
+    The channels and messages found in one file of a bag.
 
     Attributes:
         name: of the file, for people.

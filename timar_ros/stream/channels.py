@@ -77,7 +77,7 @@ def choose_channel(samples: np.ndarray, channel: str | int, source: str) -> np.n
 
 class ChannelWatch:
     """
-    What the channels of one voice are to each other, from all samples so far.
+    How the channels of one voice correlate, from all samples so far.
 
     State schema:
         gram: float64 `[C, C]`, sums of products of channels; None before the first sample.

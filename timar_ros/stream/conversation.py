@@ -110,7 +110,7 @@ class Conversation:
 
     def push_audio(self, voice: str, packet: AudioPacket, arrival_ns: int) -> None:
         """
-        Take what one voice said.
+        Take a packet of one voice.
 
         Args:
             voice: 'user' or 'agent'.

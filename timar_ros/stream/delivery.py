@@ -37,7 +37,7 @@ def missing_samples(first: int, expected: int, sample_rate_hz: int) -> int | Non
 @dataclasses.dataclass(frozen=True)
 class Arrival:
     """
-    What a packet is to those before it.
+    How a packet relates to those before it.
 
     Attributes:
         continues: it belongs to the utterance before it.
@@ -103,7 +103,7 @@ class Delivery:
         return Arrival(continues, missing or 0 if continues else 0, is_stopped)
 
     def stop(self) -> None:
-        """Take what continues the utterance before for stopped, until it ends."""
+        """Treat the rest of the current utterance as stopped, until it ends."""
         self._is_stopped = True
         self._stopped_s = self._silence_s = 0.0
 

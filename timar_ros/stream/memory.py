@@ -17,7 +17,7 @@ from timar_ros.stream.voices import VOICES
 @dataclasses.dataclass
 class Memory:
     """
-    What a conversation remembers.
+    State of a conversation between plans.
 
     Schema:
         first_turn: turn of the grid at which the conversation began; None before its first sample.
