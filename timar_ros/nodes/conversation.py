@@ -393,7 +393,12 @@ class ConversationNode(AnsweringLifecycleNode):
 
 def main(args=None):
     """Run the node until a signal."""
-    run('conversation', lambda: [construct(ConversationNode)], args)
+    run(
+        'conversation',
+        lambda: [construct(ConversationNode)],
+        args,
+        params=loading.ConversationParams,
+    )
 
 
 if __name__ == '__main__':

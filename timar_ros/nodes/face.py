@@ -286,7 +286,7 @@ def action_units_to_msg(units: np.ndarray):
 
 def main(args=None):
     """Run the node."""
-    run('face', lambda: [construct(FaceNode)], args)
+    run('face', lambda: [construct(FaceNode)], args, params=FaceParams)
 
 
 if __name__ == '__main__':

@@ -244,7 +244,14 @@ def main(args=None):
     if '--list' in arguments:
         sys.stdout.write(list_devices('input') + '\n')
         return
-    run('microphone', lambda: [construct(MicrophoneNode)], args)
+    options = {'--list': 'list the sound devices that can be used, and end'}
+    run(
+        'microphone',
+        lambda: [construct(MicrophoneNode)],
+        args,
+        params=MicrophoneParams,
+        options=options,
+    )
 
 
 if __name__ == '__main__':

@@ -301,7 +301,7 @@ class NeckNode(Node):
 
 def main(args=None):
     """Run the node; at its end the head comes to rest first."""
-    run('neck', lambda: [construct(NeckNode)], args)
+    run('neck', lambda: [construct(NeckNode)], args, params=NeckParams)
 
 
 if __name__ == '__main__':

@@ -36,6 +36,13 @@ _TYPES = {
     tuple[float, ...]: ParameterType.PARAMETER_DOUBLE_ARRAY,
     tuple[str, ...]: ParameterType.PARAMETER_STRING_ARRAY,
 }
+# Of one value and of many, in error messages.
+_NOUNS = {
+    bool: ('true or false', 'true and false'),
+    int: ('a whole number', 'whole numbers'),
+    float: ('a number', 'numbers'),
+    str: ('a text', 'texts'),
+}
 _LONGEST_NUMBER = 30  # characters
 _NUMBER = r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?'
 _WORDS = {'true': True, 'yes': True, 'on': True, 'false': False, 'no': False, 'off': False}
@@ -77,6 +84,18 @@ def parameter(
             'dynamic': dynamic,
         },
     )
+
+
+def allowed_text(meta) -> str:
+    """Return which values the metadata of a parameter allow: 'one of a, b', '1 to 5' or ''."""
+    if meta['choices']:
+        return 'one of ' + _listed(meta['choices'])
+    lowest, highest = meta['min'], meta['max']
+    if lowest is None and highest is None:
+        return ''
+    if highest is None or math.isinf(highest):
+        return f'at least {lowest}'
+    return f'{lowest} to {highest}'
 
 
 def declare(node, cls, apply=None, cli_args=None):
@@ -133,6 +152,10 @@ def declare(node, cls, apply=None, cli_args=None):
         raise ValueError('; '.join(problems))
     _follow_changes(node, current, fields, hints, apply or (lambda _: None))
     return current
+
+
+def _listed(choices) -> str:
+    return ', '.join(str(choice) or "''" for choice in choices)
 
 
 def _converted(param, fields, hints):
@@ -213,7 +236,9 @@ def _checked(field, kind, value):
     is_tuple = typing.get_origin(kind) is tuple
     element = typing.get_args(kind)[0] if is_tuple else kind
     if is_tuple and isinstance(value, bool | int | float | str):
-        raise ValueError(f'{field.name} must be a list of {element.__name__}, got {quoted(value)}')
+        raise ValueError(
+            f'{field.name} must be a list of {_NOUNS[element][1]}, got {quoted(value)}'
+        )
     elements = list(value) if is_tuple and value is not None else [value]
     if is_tuple and element is str:
         elements = [text for text in elements if text != '']  # see _to_ros
@@ -221,7 +246,8 @@ def _checked(field, kind, value):
     unit = f' {meta["unit"]}' if meta.get('unit') else ''
     for v in elements:
         if type(v) is not element:
-            expected = f'a list of {element.__name__}' if is_tuple else element.__name__
+            one, many = _NOUNS[element]
+            expected = f'a list of {many}' if is_tuple else one
             raise ValueError(
                 f'{field.name} must be {expected}, got {quoted(v)}{_quotes(field, element, v)}'
             )
@@ -234,9 +260,9 @@ def _checked(field, kind, value):
             raise ValueError(f'{field.name} must be at most {highest}{unit}, got {v}')
         choices = meta.get('choices') or ()
         if choices and v not in choices:
-            known = ', '.join(map(str, choices))
             raise ValueError(
-                f'{field.name} must be one of {known}, got {quoted(v)}{did_you_mean(v, choices)}'
+                f'{field.name} must be one of {_listed(choices)}, got {quoted(v)}'
+                f'{did_you_mean(v, choices)}'
             )
     return tuple(elements) if is_tuple else elements[0]
 
@@ -287,7 +313,7 @@ def _descriptor(field, kind) -> ParameterDescriptor:
         read_only=not meta.get('dynamic', False),
     )
     if meta.get('choices'):
-        descriptor.additional_constraints = 'one of ' + ', '.join(map(str, meta['choices']))
+        descriptor.additional_constraints = 'one of ' + _listed(meta['choices'])
     lowest, highest = meta.get('min'), meta.get('max')
     if lowest is None and highest is None:
         return descriptor

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
-import math
 import pathlib
 import re
 import sys
@@ -26,6 +25,8 @@ from rclpy.parameter import Parameter
 
 from timar_ros import bounds
 from timar_ros.nodes.arguments import ARGUMENTS
+from timar_ros.nodes.params import allowed_text
+from timar_ros.nodes.usage import value_text
 
 # Node -> its parameters' class, and parameters with which it has the topics that it can have.
 _NODES = {
@@ -184,30 +185,15 @@ def _parameters(name: str) -> list[str]:
     lines = ['| parameter | default | |', '|---|---|---|']
     for field in dataclasses.fields(params_class(name)):
         meta = field.metadata
-        notes = [_range(meta), 'may change while it runs' if meta['dynamic'] else '']
+        notes = [allowed_text(meta), 'may change while it runs' if meta['dynamic'] else '']
         text = '; '.join(filter(None, [meta['description'], *notes]))
         unit = f' {meta["unit"]}' if meta['unit'] else ''
         lines.append(f'| `{field.name}` | {_shown(field.default)}{unit} | {_cell(text)} |')
     return lines
 
 
-def _range(meta) -> str:
-    if meta['choices']:
-        return 'one of ' + ', '.join(str(choice) or "''" for choice in meta['choices'])
-    lowest, highest = meta['min'], meta['max']
-    if lowest is None and highest is None:
-        return ''
-    if highest is None or math.isinf(highest):
-        return f'at least {lowest}'
-    return f'{lowest} to {highest}'
-
-
 def _shown(value) -> str:
-    if isinstance(value, bool):
-        return f'`{str(value).lower()}`'
-    if isinstance(value, tuple):
-        return f'`{list(value)}`'
-    return f'`{value}`' if value != '' else "`''`"
+    return f'`{value_text(value)}`'
 
 
 def _cell(text: str) -> str:

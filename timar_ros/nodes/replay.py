@@ -363,8 +363,11 @@ def main(args=None):
         nodes.append(construct(ReplayNode))
         return nodes
 
-    run('replay', make, args, is_over=lambda: nodes[0].done.done())
-    if nodes[0].done.done() and not nodes[0].done.result():
+    def is_over() -> bool:
+        return nodes[0].done.done()
+
+    run('replay', make, args, is_over, params=ReplayParams)
+    if nodes and nodes[0].done.done() and not nodes[0].done.result():
         raise SystemExit(1)  # its last message says why
 
 

@@ -21,28 +21,38 @@ from rclpy.signals import SignalHandlerOptions
 from timar_ros.nodes.ending import EndRequest
 from timar_ros.nodes.executor import FaultTolerantExecutor
 from timar_ros.nodes.param_files import check_arguments
+from timar_ros.nodes.usage import check_words, help_text, own_words
 from timar_ros.strict import shortened
 
 # What a constructor refuses with a sentence for the user; anything else is a fault of the code.
 REFUSALS = (ValueError, OSError, RuntimeError, NameValidationException)
 
 
-def run(name: str, make, args=None, is_over=lambda: False) -> None:
+def run(name: str, make, args=None, is_over=lambda: False, params=None, options=None) -> None:
     """
     Run nodes until a signal, then bring the head to rest and destroy them.
 
-    Exits with 1 and one sentence where a node refuses to start.
+    Exits with 1 and one sentence where a node refuses to start, or the command line holds a word
+    that nobody reads. `--help` prints the usage instead.
 
     Args:
         name: of the program, put before that sentence.
         make: returns the nodes; called once ROS is up.
         args: of ROS; None: those of the command line.
         is_over: looked at after each callback; True ends the run.
+        params: dataclass of the node's parameters; None: the command line is checked already.
+        options: words that the node takes besides ROS's -> what they do.
     """
+    words = sys.argv[1:] if args is None else args
+    if params is not None and {'-h', '--help'} & set(own_words(words)):
+        sys.stdout.write(help_text(name, params, options or {}))
+        return
     request = EndRequest()
     nodes, executor = [], None
     try:
         try:
+            if params is not None:
+                check_words(words, params, options or {})
             _init(args)
             nodes = list(make())
         except REFUSALS as error:

@@ -298,7 +298,8 @@ def main(args=None):
     if '--list' in arguments:
         sys.stdout.write(list_devices('output') + '\n')
         return
-    run('speaker', lambda: [construct(SpeakerNode)], args)
+    options = {'--list': 'list the sound devices that can be used, and end'}
+    run('speaker', lambda: [construct(SpeakerNode)], args, params=SpeakerParams, options=options)
 
 
 if __name__ == '__main__':
