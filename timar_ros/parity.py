@@ -26,7 +26,7 @@ from timar_ros.model.timar import TIMAR, passes
 from timar_ros.model.turn import Turn
 from timar_ros.npz import Arrays
 from timar_ros.stream.engine import Engine
-from timar_ros.strict import read_json
+from timar_ros.strict import in_a_sentence, read_json
 
 BOUND = 1e-4
 _FILES = ('TIMAR.pth', 'config.json', 'inputs.npz', 'outputs.npz', 'wav2vec2/config.json')
@@ -187,8 +187,8 @@ def main(args=None) -> int:
         for name, difference in compare(options.folder, options.dtype, options.device):
             print(f'{name} {difference:.3e}')
             worst = max(worst, difference)
-    except (FileNotFoundError, ValueError) as error:
-        print(f'parity: {error}', file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f'parity: {in_a_sentence(error)}', file=sys.stderr)
         return 1
     return int(options.dtype == 'float32' and not worst <= BOUND)
 

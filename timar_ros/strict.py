@@ -39,6 +39,13 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else f'{text[: longest - 1]}…'
 
 
+def in_a_sentence(error: Exception) -> str:
+    """Return what an error says, for a command to end with; the system's begin with the path."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f'{shortened(str(error.filename), 200)}: {error.strerror}; choose another path'
+    return str(error)
+
+
 def did_you_mean(name: Any, known: Iterable[Any]) -> str:
     """Return `; did you mean 'x'?` for the nearest of the known names, or an empty text."""
     text = str(name)

@@ -45,6 +45,24 @@ def test_a_lost_chunk_shorter_than_the_tolerance_is_seen_by_the_count(audio):
     assert_array_equal(heard[960:], samples[960:, 0])
 
 
+def test_counted_audio_whose_stamps_scatter_stays_unbroken_after_the_timebase_has_moved(audio):
+    """Each packet used to go where its stamp was nearer: before or after the move."""
+    samples = audio.noise(16_000 * 4)
+    packets = audio.packets(samples, 320)
+    ingest = audio.ingest()
+    offsets_ms = [0] * 10 + [35] * 30 + [5, 30] * 80
+
+    for packet, offset_ms in zip(packets, offsets_ms, strict=True):
+        moved = audio.change(packet, stamp_ns=packet.stamp_ns + offset_ms * MS)
+        ingest.push(moved, audio.arrival_of(packet) + 60 * MS)
+    heard, _ = audio.read_all(ingest)
+
+    move = 35 * 16
+    assert ingest.counters['reanchored'] == 1
+    assert ingest.counters['overlapped_samples'] == 0
+    assert_array_equal(heard[40 * 320 + move :], samples[40 * 320 :, 0])
+
+
 def test_a_few_wild_stamps_do_not_move_counted_audio_but_are_reported(audio):
     samples = audio.noise(16_000)
     packets = audio.packets(samples, 320)

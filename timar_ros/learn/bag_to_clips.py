@@ -25,6 +25,7 @@ from timar_ros.motion import SPACES, MotionSpace, get_space
 from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
+from timar_ros.strict import in_a_sentence
 
 _FPS = 25
 _SECOND_NS = 1_000_000_000
@@ -245,5 +246,5 @@ def main(arguments: list[str] | None = None) -> None:
 if __name__ == '__main__':
     try:
         main()
-    except (ValueError, FileNotFoundError) as problem:
-        sys.exit(f'bag_to_clips: {problem}')
+    except (OSError, ValueError) as problem:
+        sys.exit(f'bag_to_clips: {in_a_sentence(problem)}')

@@ -49,6 +49,7 @@ from timar_ros.model.timar import TIMAR
 from timar_ros.npz import Arrays
 from timar_ros.outputs import check_own_files, has_keys
 from timar_ros.stream.channels import MEAN
+from timar_ros.strict import in_a_sentence
 
 _MODEL = Variant('model')
 _LISTENER = (Variant('no user', user_gain=0.0), Variant('no own', agent_gain=0.0))
@@ -374,8 +375,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             {voice: each for voice, each in channels_of(options).items() if each != MEAN},
         )
         _report(options, settings, cases[: options.clips])
-    except (FileNotFoundError, ValueError) as error:
-        print(f'bench: {error}', file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f'bench: {in_a_sentence(error)}', file=sys.stderr)
         return 1
     return 0
 

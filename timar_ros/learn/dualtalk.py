@@ -40,6 +40,7 @@ from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint, read_config
 from timar_ros.model.timar import TIMAR
 from timar_ros.outputs import check_own_files, has_keys
+from timar_ros.strict import in_a_sentence
 
 
 @functools.lru_cache(1)
@@ -163,8 +164,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     try:
         return _print_table(parser.parse_args(arguments))
-    except (FileNotFoundError, ValueError) as error:
-        print(f'dualtalk: {error}', file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f'dualtalk: {in_a_sentence(error)}', file=sys.stderr)
         return 1
 
 

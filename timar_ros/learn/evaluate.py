@@ -41,6 +41,7 @@ from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.level import ClipLevel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.style import AgentStyle
+from timar_ros.strict import in_a_sentence
 
 _SECOND_NS = 1_000_000_000
 _MS_NS = 1_000_000
@@ -321,8 +322,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     try:
         evaluate(_parser().parse_args(arguments))
-    except (FileNotFoundError, ValueError) as error:
-        print(f'evaluate: {error}', file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f'evaluate: {in_a_sentence(error)}', file=sys.stderr)
         return 1
     return 0
 

@@ -26,6 +26,7 @@ from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
 from timar_ros.stream.wav import read_wav
+from timar_ros.strict import in_a_sentence
 
 # What a person notices of a head, and how far a conversation is remembered.
 DIFFERENCE_DEG = 0.5
@@ -240,8 +241,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = _parser().parse_args(arguments)
     fields = {field.name for field in dataclasses.fields(TimingConfig)}
-    timing = TimingConfig(**{k: v for k, v in vars(options).items() if k in fields})
     try:
+        timing = TimingConfig(**{k: v for k, v in vars(options).items() if k in fields})
         path = options.checkpoint or find_shared(SHIPPED_CHECKPOINT)
         model = load_checkpoint(path)
         voices = {
@@ -258,8 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 bar.update,
             )  # fmt: skip
         at_seams, elsewhere, n_seams = measure_seams(make_conversation(), voices)
-    except (ValueError, FileNotFoundError) as problem:
-        print(f'reaction: {problem}', file=sys.stderr)
+    except (OSError, ValueError) as problem:
+        print(f'reaction: {in_a_sentence(problem)}', file=sys.stderr)
         return 1
     never = sum(reaction.after_s is None for reaction in reactions)
     for name, wanted in (('speech begins', (True,)), ('ends', (False,)), ('all', (True, False))):

@@ -37,6 +37,7 @@ from timar_ros.learn.simulator.scripts import topics
 from timar_ros.learn.simulator.style import PERSONAS, Persona, draw_style
 from timar_ros.learn.simulator.voices import Synthesiser, list_voices
 from timar_ros.learn.simulator.write import write_motion, write_truth, write_voice
+from timar_ros.strict import in_a_sentence
 
 _FPS = 25
 _CLIP_S = 60.0
@@ -229,5 +230,5 @@ def _describe(figures: list[dict[str, float]]) -> str:
 if __name__ == '__main__':
     try:
         main()
-    except (ValueError, FileNotFoundError) as problem:
-        sys.exit(f'simulate: {problem}')
+    except (OSError, ValueError) as problem:
+        sys.exit(f'simulate: {in_a_sentence(problem)}')

@@ -30,6 +30,7 @@ from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from timar_ros.model.published import read_speech_encoder
 from timar_ros.motion import get_space
 from timar_ros.outputs import check_own_files
+from timar_ros.strict import in_a_sentence
 
 
 def _open_curves(folder: pathlib.Path):
@@ -192,5 +193,5 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
 if __name__ == '__main__':
     try:
         main()
-    except (ValueError, FileNotFoundError) as problem:
-        sys.exit(f'train: {problem}')
+    except (OSError, ValueError) as problem:
+        sys.exit(f'train: {in_a_sentence(problem)}')

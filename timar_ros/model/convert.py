@@ -24,7 +24,7 @@ from timar_ros.model.published import read_published, read_speech_encoder
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import get_space
 from timar_ros.outputs import check_new_file
-from timar_ros.strict import quoted, read_json
+from timar_ros.strict import in_a_sentence, quoted, read_json
 
 
 def published_config(weights: dict, arguments: dict, extra: dict, source: str) -> TimarConfig:
@@ -177,11 +177,13 @@ def main(args=None) -> int:
         check_new_file(out)
         model = load_published(options.weights, options.speech, options.config)
         n_bytes = check_finite(model, options.weights)
-    except (FileNotFoundError, ValueError) as error:
-        print(f'convert: {error}', file=sys.stderr)
+        print(f'writing {out} ...')
+        save_checkpoint(
+            out, model, notes='converted from the published TIMAR weights (Apache-2.0)'
+        )
+    except (OSError, ValueError) as error:
+        print(f'convert: {in_a_sentence(error)}', file=sys.stderr)
         return 1
-    print(f'writing {out} ...')
-    save_checkpoint(out, model, notes='converted from the published TIMAR weights (Apache-2.0)')
     config = model.config
     print(
         f'{out}: {config.n_layers} blocks of width {config.width}, window of {config.max_turns} '

@@ -25,6 +25,7 @@ from timar_ros.retarget.face import (
     save_mapping,
 )
 from timar_ros.retarget.mesh import FIRST_EXPRESSION, FaceModel, read_blendshapes, read_flame
+from timar_ros.strict import in_a_sentence
 
 # The jaw is a joint in FLAME and comes as such; eyes and tongue are no part of its expressions.
 _NOT_EXPRESSION = ('jawOpen', 'tongueOut', 'eyeLook')
@@ -118,8 +119,8 @@ def main(args=None) -> int:
         landmarks = read_landmarks(given.landmarks) if given.landmarks else None
         mapping = fit_mapping(flame, shapes, landmarks, f'{given.flame} to {given.shapes}')
         save_mapping(given.out, mapping)
-    except (FileNotFoundError, ValueError) as error:
-        sys.stderr.write(f'{error}\n')
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f'{in_a_sentence(error)}\n')
         return 1
     missing = [
         name for name, is_fitted in zip(ARKIT_NAMES, mapping.fitted, strict=True) if not is_fitted

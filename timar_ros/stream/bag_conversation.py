@@ -114,11 +114,15 @@ class BagConversation:
             self.voices = find_voices(bag, topics)
             found = {name: bag.find_topic(topic) for name, topic in heads.items()}
             self.heads = {name: topic for name, topic in found.items() if topic}
-            self._names = {topic: voice for voice, topic in self.voices.items() if topic}
+            # one topic may hold both voices, in channels of its own each
+            self._names: dict[str, list[str]] = {}
+            for voice, topic in self.voices.items():
+                if topic:
+                    self._names.setdefault(topic, []).append(voice)
             self._formats = {
-                voice: self._find_format(bag, voice, topic) for topic, voice in self._names.items()
+                voice: self._find_format(bag, voice, topic) for voice, topic in self._there()
             }
-            openings = {voice: self._opening(bag, topic) for topic, voice in self._names.items()}
+            openings = {voice: self._opening(bag, voice, topic) for voice, topic in self._there()}
             openings = {voice: opening for voice, opening in openings.items() if opening}
             if not openings:
                 self._refuse_silence(bag)
@@ -137,6 +141,10 @@ class BagConversation:
             self._recorded += [last_ns, self.end_ns]
         self._problems.clear()
         self._n_messages.clear()
+
+    def _there(self) -> list[tuple[str, str]]:
+        """Return each voice that the bag has, and its topic."""
+        return [(voice, topic) for voice, topic in self.voices.items() if topic]
 
     def _placer(self, voice: str, lead_ns: int | None = None) -> Placer:
         lead_ns = self._listening.lead_ns if lead_ns is None else lead_ns
@@ -158,12 +166,12 @@ class BagConversation:
         info = next(contents, None)
         return stated if info is None else format_from_info(info)
 
-    def _opening(self, bag: Bag, topic: str) -> list[tuple[int, AudioPacket]]:
+    def _opening(self, bag: Bag, voice: str, topic: str) -> list[tuple[int, AudioPacket]]:
         """Return time of recording and packet of the first messages of a voice that have sound."""
         found: list[tuple[int, AudioPacket]] = []
         n_timed = 0
         for message in bag.messages({topic}):
-            packet = self._read(self._names[topic], message)
+            packet = self._read(voice, message)
             if packet is not None:
                 found.append((message.received_ns, packet))
                 n_timed += message.received_ns != 0
@@ -183,10 +191,10 @@ class BagConversation:
         """Return when the last sound ends, from the last messages."""
         lasts = collections.defaultdict(list)
         for message in bag.messages(set(self._names), last_ns - DISORDER_NS):
-            voice = self._names[message.topic]
-            packet = self._read(voice, message)
-            if packet is not None and voice in self._times:
-                lasts[voice].append((message.received_ns, packet))
+            for voice in self._names[message.topic]:
+                packet = self._read(voice, message)
+                if packet is not None and voice in self._times:
+                    lasts[voice].append((message.received_ns, packet))
         ends = [placed.end_ns for voice, packets in lasts.items()
                 for placed in self._placed(voice, packets)]  # fmt: skip
         base_ns = next(iter(self._times.values())).base_ns
@@ -201,7 +209,7 @@ class BagConversation:
             reasons = [
                 f'{topic} ({bag.topics.get(topic, "?")}): {self._n_messages[voice]} messages '
                 'were read, and none holds a sample'
-                for topic, voice in self._names.items()
+                for voice, topic in self._there()
             ]
         raise ValueError(
             f'{self._path}: expected audio, got none that can be heard: {"; ".join(reasons)}'
@@ -229,14 +237,14 @@ class BagConversation:
                     if seen is not None:
                         yield seen
                     continue
-                voice = self._names[message.topic]
-                packet = self._read(voice, message, watches.get(voice))
-                if packet is None:
-                    continue
-                placed = placers[voice].place(message.received_ns, packet)
-                self._note(placers[voice].notes)
-                if placed is not None:
-                    yield Heard(voice, placed)
+                for voice in self._names[message.topic]:
+                    packet = self._read(voice, message, watches.get(voice))
+                    if packet is None:
+                        continue
+                    placed = placers[voice].place(message.received_ns, packet)
+                    self._note(placers[voice].notes)
+                    if placed is not None:
+                        yield Heard(voice, placed)
             self._note(bag.notes)
         for voice, watch in watches.items():
             finding = watch.finding(self._listening.option.format(voice=voice))

@@ -115,7 +115,7 @@ def _read_metadata(path: pathlib.Path) -> _Metadata:
 
 
 def _is_storage(path: pathlib.Path) -> bool:
-    is_named = pathlib.PurePath(_bare(path.name)).suffix in _PLAIN
+    is_named = pathlib.PurePath(_bare(path.name)).suffix.lower() in _PLAIN
     # macOS puts a hidden file of the same ending beside each one that it copies
     return is_named and not path.name.startswith('.') and path.is_file()
 

@@ -97,3 +97,30 @@ def test_a_format_that_messages_contradict_is_refused_with_its_numbers(bags, wri
 def test_replay_refuses_what_is_no_format_or_channel_by_the_parameters_name(name, value, message):
     with pytest.raises(ValueError, match=message):
         ReplayParams(bag='x', **{name: value})
+
+
+@pytest.mark.parametrize('channels', [(0, 1), (1, 0), ('mean', 'mean')])
+def test_both_voices_in_one_topic_are_heard_by_evaluate_and_replay(bags, tmp_path, channels):
+    voices = np.stack([bags.voice(1), bags.voice(2)], 1)
+    path, topics = tmp_path / 'bag', Topics('/stereo', '/stereo')
+    layout = {'sample_rate': 16_000, 'channels': 2, 'encoding': 'pcm_s16le'}
+    with bags.Writer(path, 'mcap', bags.definitions) as bag:
+        for start in range(0, len(voices), bags.chunk):
+            begin_ns = bags.begin_ns + start * 62_500
+            header = bag.make('std_msgs/msg/Header', stamp=bag.time(begin_ns), frame_id='')
+            bag.write(
+                '/stereo', 'timar_ros/msg/AudioChunk', begin_ns + bags.chunk * 62_500,
+                header=header, first_sample=start, sent=bag.time(0), **layout,
+                data=np.frombuffer(voices[start : start + bags.chunk].tobytes(), np.uint8),
+            )  # fmt: skip
+    listening = Listening(channels=dict(zip(('user', 'agent'), channels, strict=True)))
+
+    evaluated = read_bag(path, bags.space, 0, topics, listening)
+    events = list(BagRecording(path, topics, listening).events(0, 0, 400))
+
+    for voice, channel in listening.channels.items():
+        expected = voices.mean(1) if channel == 'mean' else voices[:, channel]
+        played = [packet_from_fields(event.msg).samples.mean(1) for event in events
+                  if event.topic == f'{voice}/audio']  # fmt: skip
+        for heard in (evaluated.voices[voice].samples, np.concatenate(played)):
+            np.testing.assert_allclose(heard, expected / 32768, rtol=0, atol=1e-7)
