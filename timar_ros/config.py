@@ -12,6 +12,9 @@ from timar_ros import bounds
 from timar_ros.motion import get_space
 from timar_ros.strict import did_you_mean, quoted
 
+_LONGEST_MS = 60_000  # as far ahead as a voice may be announced
+_MOST_REPLANS_HZ = 1_000
+
 
 def _one_of(name: str, value, allowed) -> None:
     if value not in allowed:
@@ -249,10 +252,10 @@ class SamplingConfig:
     context_turns: int | None = None
 
     def __post_init__(self):
-        _at_least('steps', self.steps, 2)
-        _at_least('n_passes', self.n_passes, 1)
-        _at_least('temperature', self.temperature, 0.0)
-        _at_least('cfg_scale', self.cfg_scale, 0.0)
+        _between('steps', self.steps, 2, 1_000)
+        _between('n_passes', self.n_passes, 1, 1_000)
+        _between('temperature', self.temperature, 0.0, bounds.MAX_MODEL_FACTOR)
+        _between('cfg_scale', self.cfg_scale, 0.0, bounds.MAX_MODEL_FACTOR)
         if self.context_turns is not None:
             _at_least('context_turns', self.context_turns, 0)
 
@@ -281,7 +284,8 @@ class TimingConfig:
     def __post_init__(self):
         _one_of('timing', self.timing, ('anticipate', 'reactive'))
         for name in 'replan_hz hearing_delay_ms agent_lead_ms plan_latency_ms blend_ms'.split():
-            _at_least(name, getattr(self, name), 0)
+            most = _MOST_REPLANS_HZ if name == 'replan_hz' else _LONGEST_MS
+            _between(name, getattr(self, name), 0, most)
         if self.timing == 'reactive':
             return
         period_ms = 1000 / self.replan_hz if self.replan_hz else 0.0

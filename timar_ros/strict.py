@@ -6,6 +6,7 @@ Strangers' text, YAML and JSON files: read within bounds, quoted briefly in our 
 Responsible for reading, quoting and suggesting names. Not for what a file or a text means.
 """
 
+import argparse
 from collections.abc import Iterable
 import difflib
 import json
@@ -37,6 +38,13 @@ def quoted(value: Any) -> str:
 def shortened(text: str, longest: int = _LONGEST) -> str:
     """Return `text` with at most `longest` characters; an ellipsis marks the rest."""
     return text if len(text) <= longest else f'{text[: longest - 1]}…'
+
+
+def count_from_1(text: str) -> int:
+    """Read a command's option that counts something; its error is argparse's."""
+    if not text.isdecimal() or not 1 <= len(text) <= 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a whole number from 1 on, got {quoted(text)}')
+    return int(text)
 
 
 def in_a_sentence(error: Exception) -> str:

@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Paths that the system refuses end every command with one sentence, not with a traceback."""
+"""Paths and options that cannot be end every command with one sentence, not with a traceback."""
 
 import pathlib
 import runpy
@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from timar_ros.config import SamplingConfig, TimingConfig
+from timar_ros.learn import bench, dualtalk, evaluate, reaction
 from timar_ros.strict import in_a_sentence
 
 LONG = 'x' * 300  # no file system has such a name
@@ -64,7 +66,38 @@ def test_an_error_of_the_system_is_said_with_its_path_and_what_to_do():
 
 
 def test_an_option_out_of_its_range_ends_reaction_with_one_sentence(capsys):
-    from timar_ros.learn import reaction
-
     assert reaction.main(['--replan-hz', '-1']) == 1
     assert capsys.readouterr().err.startswith('reaction: replan_hz must be')
+
+
+@pytest.mark.parametrize(
+    ('config', 'name', 'value', 'most'),
+    [
+        (TimingConfig, 'replan_hz', float('inf'), 1000),
+        (TimingConfig, 'agent_lead_ms', 999_999_999, 60000),
+        (SamplingConfig, 'steps', 10**9, 1000),
+        (SamplingConfig, 'temperature', float('inf'), 1000),
+        (SamplingConfig, 'cfg_scale', 1e308, 1000),
+    ],
+)
+def test_settings_that_would_never_end_are_refused_with_their_bound(config, name, value, most):
+    with pytest.raises(ValueError, match=f'{name} must be at most {most}'):
+        config(**{name: value})
+
+
+@pytest.mark.parametrize('main', [bench.main, dualtalk.main])
+@pytest.mark.parametrize('option', ['--clips', '--processes'])
+@pytest.mark.parametrize('count', ['0', '-1', 'all'])
+def test_a_count_of_nothing_is_refused_by_its_option(main, option, count, capsys):
+    with pytest.raises(SystemExit):
+        main(['folder', '--out', 'out', f'{option}={count}'])
+
+    said = capsys.readouterr().err
+    assert f"{option}: expected a whole number from 1 on, got '{count}'" in said
+
+
+def test_threads_that_cannot_be_are_refused(tmp_path, capsys):
+    arguments = ['--user', 'u', '--agent', 'a', '--out', str(tmp_path / 'o'), '--threads', '-1']
+
+    assert evaluate.main(arguments) == 1
+    assert capsys.readouterr().err == 'evaluate: threads must be 0 to 1024, got -1\n'

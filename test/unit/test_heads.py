@@ -45,6 +45,8 @@ def hold(tmp_path):
 
     def hold(stamp_s, fps=25.0, is_stamped=False, until_s=None):
         more = {'stamp_s': stamp_s} if is_stamped else {}
+        if stamp_s[-1] > 100:  # in another unit; the head still is one
+            more['motion'] = np.zeros((len(stamp_s), 1))
         path = write_head(tmp_path / 'talk_user.npz', stamp_s, fps, **more)
         return hold_against_voice(read_head(path), 10.0, until_s)
 
@@ -280,3 +282,40 @@ def test_what_is_missing_of_a_voice_is_noted_with_its_clip(tmp_path):
     (clip,), _ = open_clips(tmp_path, ARKIT)
 
     assert clip.notes[0] == 'talk_user.wav: cut off: its header counts 4.0 s, 2.0 s are there'
+
+
+@pytest.mark.parametrize(
+    ('names', 'largest', 'message'),
+    [
+        (['neck_y', 'jawOpen'], [12.0, 0.5], 'neck_y of at most 3.14 rad, got 12; .*degrees'),
+        (['jaw_x'], [15.0], 'jaw_x of at most 3.14 rad, got 15; .*degrees'),
+        (['neck_y', 'jawOpen'], [0.2, 60.0], 'jawOpen of at most 5 .*, got 60; .*percent'),
+        (['neck_y'], [1e30], r'neck_y of at most 3.14 rad, got 1e\+30'),
+        (['neck_y', 'neck_y'], [0.1, 0.2], "each channel once in names, got 'neck_y' twice"),
+    ],
+)
+def test_motion_in_other_units_or_with_a_channel_twice_is_refused(
+    tmp_path, names, largest, message
+):
+    motion = np.sin(counted(10)[:, None]) / np.sin(counted(10)).max() * largest
+    path = write_head(tmp_path / 'talk_user.npz', counted(10), motion=motion, names=names)
+
+    with pytest.raises(ValueError, match=message):
+        read_head(path)
+
+
+def test_the_largest_motion_of_people_is_accepted(tmp_path):
+    names, most = ['neck_y', 'jawOpen', 'browInnerUp'], [1.5, 1.2, -0.3]
+    motion = np.tile(most, (250, 1))
+    path = write_head(tmp_path / 'talk_user.npz', counted(10), motion=motion, names=names)
+
+    np.testing.assert_array_equal(read_head(path).frames, motion)
+
+
+@pytest.mark.parametrize(
+    ('factor', 'message'),
+    [(25, 'frame numbers. Divide by fps'), (1e3, 'milliseconds'), (1e6, 'microseconds')],
+)
+def test_stamps_in_another_unit_are_refused_with_it(hold, factor, message):
+    with pytest.raises(ValueError, match=message):
+        hold(counted(10) * factor, is_stamped=True)

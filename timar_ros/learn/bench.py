@@ -49,7 +49,7 @@ from timar_ros.model.timar import TIMAR
 from timar_ros.npz import Arrays
 from timar_ros.outputs import check_own_files, has_keys
 from timar_ros.stream.channels import MEAN
-from timar_ros.strict import in_a_sentence
+from timar_ros.strict import count_from_1, in_a_sentence
 
 _MODEL = Variant('model')
 _LISTENER = (Variant('no user', user_gain=0.0), Variant('no own', agent_gain=0.0))
@@ -335,14 +335,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--replan-hz', type=float, default=timing.replan_hz, help='%(default)s')
     parser.add_argument('--temperature', type=float, default=SamplingConfig().temperature)
     add_listening_options(parser)
-    parser.add_argument('--clips', type=int, help='only so many, the first by name')
+    parser.add_argument('--clips', type=count_from_1, help='only so many, the first by name')
     parser.add_argument(
         '--short', action='store_true', help='without listener test, seeds and loudness'
     )
     parser.add_argument(
         '--styles', type=int, default=0, metavar='N', help='answer the first N in each style, too'
     )
-    parser.add_argument('--processes', type=int, default=os.cpu_count(), help='%(default)s')
+    parser.add_argument(
+        '--processes', type=count_from_1, default=os.cpu_count(), help='%(default)s'
+    )
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     return parser
 

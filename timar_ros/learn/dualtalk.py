@@ -40,7 +40,7 @@ from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint, read_config
 from timar_ros.model.timar import TIMAR
 from timar_ros.outputs import check_own_files, has_keys
-from timar_ros.strict import in_a_sentence
+from timar_ros.strict import count_from_1, in_a_sentence
 
 
 @functools.lru_cache(1)
@@ -159,8 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--share', type=float, default=0.3, help='of time in bursts; %(default)s')
     parser.add_argument('--burst-s', type=float, default=1.0, help='mean length; %(default)s')
     parser.add_argument('--snr-db', type=float, default=60.0, help='of noise; %(default)s')
-    parser.add_argument('--clips', type=int, help='only so many, the first by name')
-    parser.add_argument('--processes', type=int, default=os.cpu_count(), help='%(default)s')
+    parser.add_argument('--clips', type=count_from_1, help='only so many, the first by name')
+    parser.add_argument(
+        '--processes', type=count_from_1, default=os.cpu_count(), help='%(default)s'
+    )
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     try:
         return _print_table(parser.parse_args(arguments))

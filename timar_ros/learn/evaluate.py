@@ -171,6 +171,8 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
     sampling = _from_options(SamplingConfig, options)
     style = _from_options(AgentStyle, options)
     checkpoint = options.checkpoint or find_shared(SHIPPED_CHECKPOINT)
+    if not 0 <= options.threads <= 1_024:
+        raise ValueError(f'threads must be 0 to 1024, got {options.threads}')
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_checkpoint(checkpoint, options.device, options.dtype)

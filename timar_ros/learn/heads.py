@@ -41,6 +41,8 @@ _JAW = {
     'flame56': ('jaw_x', 'jawOpen', JAW_RAD_PER_JAW_OPEN),
     'arkit55': ('jawOpen', 'jaw_x', 1 / JAW_RAD_PER_JAW_OPEN),
 }
+_BLENDSHAPES = frozenset(get_space('arkit55').names[get_space('arkit55').expression])
+_LARGEST_BLENDSHAPE = 5.0  # trackers go a little beyond 1, percents a lot
 # Rates of cameras and trackers.
 _RATES = (
     10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60, 90,
@@ -119,6 +121,7 @@ def read_head(path: pathlib.Path) -> Head:
         raise ValueError(
             f'{path}: expected finite motion, got NaN or infinite values at frame {bad}'
         )
+    _check_units(path, names, frames)
     counted_s = np.arange(len(frames)) / fps
     is_stamped = stamp_s is not None and not np.allclose(stamp_s, counted_s, atol=1e-3, rtol=0)
     stamp_s = counted_s if stamp_s is None else np.asarray(stamp_s, np.float64)
@@ -155,11 +158,12 @@ def hold_against_voice(
         if rate or head.length_s > voice_s or not states_stamps:
             raise ValueError(_misfit(head, voice_s, rate))
     is_inside = (head.stamp_s >= -tolerance_s) & (head.stamp_s < until_s + tolerance_s)
-    if is_inside.sum() < 2:
+    unit = _unit_of_stamps(head, until_s + tolerance_s)
+    if is_inside.sum() < 2 or unit:
+        fix = unit or "subtract the time at which the voice's file begins"
         raise ValueError(
             f'{head.path}: expected stamp_s in seconds from the beginning of its voice, 0 to '
-            f'{until_s:.2f}, got {head.stamp_s[0]:.2f} to {head.stamp_s[-1]:.2f}; subtract the '
-            "time at which the voice's file begins"
+            f'{until_s:.2f}, got {head.stamp_s[0]:.2f} to {head.stamp_s[-1]:.2f}; {fix}'
         )
     notes = []
     first, last = head.stamp_s[0], head.length_s
@@ -181,6 +185,20 @@ def hold_against_voice(
             where = f'{len(holes)} times, first {where}'
         notes.append(f'the head was not seen for {lost_s:.1f} of {voice_s:.1f} s ({where})')
     return kept, [f'{head.path.name}: {note}' for note in notes]
+
+
+def _unit_of_stamps(head: Head, until_s: float) -> str:
+    """Say what to do with stamps that are no seconds, but would fit if they were; or nothing."""
+    begin, end = head.stamp_s[0], head.stamp_s[-1]
+    if end <= 5 * until_s or begin < 0:
+        return ''
+    period = (end - begin) / (len(head.frames) - 1)
+    units = {head.fps: 'are they frame numbers? Divide by fps', 1e3: 'milliseconds? Divide by 1e3',
+             1e6: 'microseconds? Divide by 1e6'}  # fmt: skip
+    for factor, fix in units.items():
+        if end / factor <= until_s and 0.5 < period * head.fps / factor < 2:
+            return fix if fix.startswith('are') else f'are they {fix}'
+    return ''
 
 
 def _true_rate(head: Head, voice_s: float, tolerance_s: float) -> float | None:
@@ -318,6 +336,9 @@ def _from_named(path: pathlib.Path, content: Arrays) -> tuple:
     _check_count(path, frames)
     if not len(frames) / _LONGEST_S < fps < 1000:
         raise ValueError(f'{path}: expected fps in frames a second, got {fps:g}')
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f'{path}: expected each channel once in names, got {quoted(twice)} twice')
     known = {name for space in SPACES.values() for name in space.names}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -338,6 +359,22 @@ def _from_named(path: pathlib.Path, content: Arrays) -> tuple:
             + (f' from {stamp_s.flat[0]:g} to {stamp_s.flat[-1]:g}' if stamp_s.size else '')
         )
     return names, frames, fps, stamp_s
+
+
+def _check_units(path: pathlib.Path, names: list[str], frames: np.ndarray) -> None:
+    """Refuse what can only be in degrees, percent or another unit."""
+    for column, name in enumerate(names):
+        largest = float(np.abs(frames[:, column]).max())
+        if name.startswith(('neck_', 'jaw_')):
+            limit, unit, fix = np.pi, 'rad', 'is it in degrees? Multiply it by pi / 180'
+        elif name in _BLENDSHAPES:
+            limit, unit, fix = _LARGEST_BLENDSHAPE, '(0 to 1)', 'is it in percent? Divide by 100'
+        else:
+            continue
+        if largest > limit:
+            raise ValueError(
+                f'{path}: expected {name} of at most {limit:.3g} {unit}, got {largest:.4g}; {fix}'
+            )
 
 
 def _check_count(path: pathlib.Path, frames: np.ndarray) -> None:
