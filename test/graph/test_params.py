@@ -3,6 +3,8 @@
 """Parameters as a dataclass, on real nodes."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 import rclpy
@@ -189,6 +191,17 @@ def test_an_unknown_key_of_a_yaml_file_is_refused(graph, tmp_path):
 
     with pytest.raises(ValueError, match="no parameter 'colur'; did you mean 'colour'"):
         declare(node, LampParams)
+
+
+@pytest.mark.parametrize('value', ['3', "'true'"])
+def test_a_parameter_of_rclpy_of_a_wrong_type_ends_a_program_with_one_sentence(value):
+    command = [sys.executable, '-m', 'timar_ros.nodes.neck', '--ros-args']
+    ended = subprocess.run(
+        [*command, '-p', f'use_sim_time:={value}'], capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("neck: Trying to set parameter 'use_sim_time' to")
+    assert len(ended.stderr.splitlines()) == 1
 
 
 def test_the_graph_is_private(graph):

@@ -55,3 +55,17 @@ def test_the_shipped_head_moves_alike_in_either_type():
     assert apart_deg.max() < 2.0
     assert np.percentile(apart_deg, 95) < 0.2
     assert np.median(apart_deg) < 0.05
+
+
+@pytest.mark.parametrize(
+    ('device', 'reason'),
+    [
+        ('tpu', "device must be cpu, cuda or cuda:1, got 'tpu'"),
+        ('cuda:x', "device must be cpu, cuda or cuda:1, got 'cuda:x'"),
+        ('', "device must be cpu, cuda or cuda:1, got ''"),
+        ('cuda:99', "device must be there, got 'cuda:99' where torch finds"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_in_one_sentence(device, reason):
+    with pytest.raises(ValueError, match=reason):
+        load_checkpoint(find_shared(SHIPPED_CHECKPOINT), device)

@@ -19,7 +19,7 @@ import torch
 from timar_ros import bounds
 from timar_ros.config import TimarConfig
 from timar_ros.config_file import from_dict, to_dict
-from timar_ros.model.precision import DTYPES, find_dtype
+from timar_ros.model.precision import DTYPES, check_device, find_dtype
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import get_space
 from timar_ros.strict import quoted, shortened
@@ -112,6 +112,7 @@ def load_checkpoint(path, device='cpu', dtype: str = 'float32') -> TIMAR:
         ValueError: it is not one of our checkpoints, or weights are missing, left over or of
             another shape; the message names them.
     """
+    check_device(device)
     config = read_config(path)
     running = find_dtype(dtype, device)
     _check_counts(config, _read_shapes(path), path)

@@ -1,15 +1,37 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which number type the weights have while they run."""
+"""Where the weights run, and which number type they have there."""
 
 import functools
 import pathlib
 
 import torch
 
+from timar_ros.strict import quoted
+
 DTYPES = {'float32': torch.float32, 'bfloat16': torch.bfloat16, 'float16': torch.float16}
 # x86 processors that multiply in bfloat16 say so; others only imitate it, which is slower.
 _MULTIPLIES_IN_BFLOAT16 = {'avx512_bf16', 'amx_bf16'}
+
+
+def check_device(device: torch.device | str) -> torch.device:
+    """
+    Return a device, if it is there.
+
+    Raises:
+        ValueError: torch has no device of this name, or none here; one sentence.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f'device must be cpu, cuda or cuda:1, got {quoted(device)}') from None
+    n_there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if found.type == 'cuda' and (found.index or 0) >= n_there:
+        raise ValueError(
+            f'device must be there, got {quoted(str(found))} where torch finds {n_there} CUDA '
+            'devices; set it to cpu, or install a torch and a driver that find the device'
+        )
+    return found
 
 
 def find_dtype(name: str, device: torch.device | str) -> torch.dtype:

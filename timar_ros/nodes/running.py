@@ -14,7 +14,7 @@ import tempfile
 import traceback
 
 import rclpy
-from rclpy.exceptions import NameValidationException
+from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
@@ -25,7 +25,7 @@ from timar_ros.nodes.usage import check_words, help_text, own_words
 from timar_ros.strict import shortened
 
 # What a constructor refuses with a sentence for the user; anything else is a fault of the code.
-REFUSALS = (ValueError, OSError, RuntimeError, NameValidationException)
+REFUSALS = (ValueError, OSError, RuntimeError, NameValidationException, ParameterException)
 
 
 def run(name: str, make, args=None, is_over=lambda: False, params=None, options=None) -> None:
