@@ -21,6 +21,16 @@ setup(
     packages=find_packages(include=['timar_ros*'], exclude=['timar_ros.nodes*']),
     package_data={'timar_ros.learn': ['*.html', '*.js']},
     python_requires='>=3.10',
-    install_requires=['torch', 'numpy', 'scipy', 'pyyaml', 'safetensors', 'soxr', 'tqdm'],
+    install_requires=[
+        'torch',
+        'numpy',
+        'scipy',
+        'pyyaml',
+        'safetensors',
+        'soxr',
+        'tqdm',
+        'rosbags',
+        'threadpoolctl',
+    ],  # fmt: skip
     extras_require={'wav2vec2': ['transformers']},
 )
