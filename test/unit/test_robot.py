@@ -228,3 +228,36 @@ def test_a_name_that_no_file_can_have_is_an_unknown_robot(name):
     with pytest.raises(FileNotFoundError) as caught:
         load_robot(name, FOLDER)
     assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'text'),
+    [
+        ('[-1, 1]', '[-75, 75]', 'position_rad: -75 rad is 11.9 turns; are these degrees?'),
+        ('[-1, 1]', '[0, 6.3]', 'position_rad: 6.3 rad is 1 turns; are these degrees?'),
+        ('s: 3', 's: 172', 'velocity_rad_s: 172 rad/s is 27.4 turns/s; are these degrees?'),
+        ('s2: 15', 's2: 6000', 'acceleration_rad_s2: 6000 rad/s² is 955 turns/s²; are these'),
+        ('s3: 300', 's3: 300000', 'jerk_rad_s3: 300000 rad/s³ is 4.77e+04 turns/s³; are these'),
+    ],
+)
+def test_limits_in_degrees_are_refused(robot_file, old, new, text):
+    with pytest.raises(ValueError) as refused:
+        load_robot(robot_file(GOOD.replace(old, new)), FOLDER)
+
+    assert text in str(refused.value)
+    assert 'limits: ' + text.split(':')[0] in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [('[-1, 1]', '[-6.28, 6.28]'), ('s: 3', 's: 50'), ('s2: 15', 's2: 5000'),
+     ('s3: 300', 's3: 200000'), ('limits: {position_rad: [-1, 1]',
+     'continuous: true\n    limits: {position_rad: [-12, 12]')],
+)  # fmt: skip
+def test_the_quickest_necks_and_continuous_joints_are_taken(robot_file, old, new):
+    load_robot(robot_file(GOOD.replace(old, new)), FOLDER)
+
+
+def test_a_missing_file_names_the_shipped_robots_in_words():
+    with pytest.raises(FileNotFoundError, match='; give a path, or one of ari, demo_head, icub'):
+        load_robot('/no/such.yaml', FOLDER)

@@ -18,6 +18,13 @@ AXES = ('roll', 'pitch', 'yaw', 'jaw')
 OUTPUTS = ('trajectory', 'commands', 'joint_targets')
 LIMITS = ('position_rad', 'velocity_rad_s', 'acceleration_rad_s2', 'jerk_rad_s3')
 _N_NAMES_SHOWN = 20
+# More than any neck does, and less than the same in degrees: the unit is wrong.
+_LARGEST = {
+    'position_rad': 2 * math.pi,
+    'velocity_rad_s': 50.0,
+    'acceleration_rad_s2': 5_000.0,
+    'jerk_rad_s3': 200_000.0,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +114,8 @@ def load_robot(robot: str, folder: str | Path) -> Robot:
         known = robot_names(folder)
         if path == Path(robot):
             raise FileNotFoundError(
-                f'no robot file at {shortened(str(path))}; give a path, or one of {known}'
+                f'no robot file at {shortened(str(path))}; give a path, or one of '
+                f'{", ".join(known)}'
             )
         raise FileNotFoundError(
             f'unknown robot {quoted(str(robot))}{did_you_mean(robot, known)}; shipped: '
@@ -251,6 +259,9 @@ def _joint(entry, where: str) -> Joint:
     lower, upper = -math.inf, math.inf
     if 'position_rad' in limits:
         lower, upper = _range(limits['position_rad'], f'{where}: limits: position_rad')
+        if not is_continuous:
+            furthest = max(lower, upper, key=abs)
+            _check_unit('position_rad', furthest, f'{where}: limits: position_rad')
     magnitudes = {key: _number(limits[key], f'{where}: limits: {key}') for key in LIMITS[1:]}
     for key, value in magnitudes.items():
         if value <= 0:
@@ -258,6 +269,7 @@ def _joint(entry, where: str) -> Joint:
                 f'{where}: limits: {key} must be above 0 (it is a magnitude, for both ways), '
                 f'got {value}'
             )
+        _check_unit(key, value, f'{where}: limits: {key}')
     ours = limits.get('ours', [])
     if not isinstance(ours, list):
         raise ValueError(f'{where}: limits: ours must be a list of limits, got {quoted(ours)}')
@@ -287,6 +299,21 @@ def _joint(entry, where: str) -> Joint:
         jerk_rad_s3=magnitudes['jerk_rad_s3'],
         ours=tuple(ours),
         is_continuous=is_continuous,
+    )
+
+
+def _check_unit(key: str, value: float, where: str) -> None:
+    """Refuse a limit so large that it must be in degrees."""
+    largest = _LARGEST[key]
+    if abs(value) <= largest:
+        return
+    unit = key.partition('_')[2].replace('_', '/').replace('s2', 's²').replace('s3', 's³')
+    turns = abs(value) / (2 * math.pi)
+    per = unit.replace('rad', ' turns', 1)
+    raise ValueError(
+        f'{where}: {value:g} {unit} is {turns:.3g}{per}; are these degrees? At most '
+        f'{largest:.6g} {unit} is accepted'
+        + ('; a joint that turns without end is continuous: true' if key == LIMITS[0] else '')
     )
 
 
