@@ -119,7 +119,10 @@ def test_arguments_say_which_nodes_there_are_and_with_what():
 @pytest.mark.parametrize(
     ('word', 'text'),
     [
-        ('robt:=nao', "expected name:=value, got 'robt:=nao'; names: robot, checkpoint"),
+        ('robt:=nao', "unknown argument 'robt'; did you mean 'robot'?"),
+        ('microphon:=false', "unknown argument 'microphon'; did you mean 'microphone'?"),
+        ('qqq:=1', "unknown argument 'qqq'; names: robot, checkpoint"),
+        ('robot', "expected name:=value, got 'robot'; names: robot, checkpoint"),
         ('--robot=nao', "expected name:=value, got '--robot=nao'"),
         ('timing:=later', "timing must be one of anticipate, reactive, got 'later'"),
         ('face_port:=http', "face_port must be 0 to 65535, got 'http'"),
@@ -137,12 +140,13 @@ def test_an_argument_that_is_none_is_refused(word, text):
 
 
 def test_an_unknown_robot_ends_the_program_with_one_sentence(bringup):
-    process = bringup(robot='neo', microphone='false', speaker='false', face='false')
+    process = bringup(robot='neo', microphone='false', speaker='false', face_port=0)
 
     text = process.communicate(timeout=60)[0]
 
     assert process.returncode == 1
-    assert text.splitlines()[-1].startswith("bringup: unknown robot 'neo'; did you mean 'nao'?")
+    assert text.startswith("bringup: unknown robot 'neo'; did you mean 'nao'?"), 'no face before'
+    assert text.count('\n') == 1
 
 
 @pytest.mark.parametrize(

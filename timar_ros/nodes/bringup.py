@@ -10,12 +10,16 @@ Not for what the nodes do.
 
 import importlib
 import json
+import pathlib
 import sys
+
+from ament_index_python.packages import get_package_share_directory
 
 from timar_ros.nodes.arguments import ARGUMENTS, check_params_file
 from timar_ros.nodes.param_files import check_arguments, check_namespace
 from timar_ros.nodes.running import construct, end, run
-from timar_ros.strict import quoted
+from timar_ros.retarget.robot import load_robot
+from timar_ros.strict import did_you_mean, quoted
 
 # Imported when they are wanted: not every robot has what each of them needs.
 _CLASSES = {
@@ -91,10 +95,13 @@ def read_arguments(words) -> dict[str, str]:
     values = {name: argument.default for name, argument in known.items()}
     for word in words:
         name, is_given, value = word.partition(':=')
-        if not is_given or name not in known:
+        if not is_given:
             raise ValueError(
                 f'expected name:=value, got {quoted(word)}; names: {", ".join(known)}'
             )
+        if name not in known:
+            hint = did_you_mean(name, known) or f'; names: {", ".join(known)}'
+            raise ValueError(f'unknown argument {quoted(name)}{hint}')
         choices = known[name].choices
         if choices and value not in choices:
             raise ValueError(f'{name} must be one of {", ".join(choices)}, got {quoted(value)}')
@@ -103,6 +110,18 @@ def read_arguments(words) -> dict[str, str]:
     if not (port.isdecimal() and len(port) < 6 and int(port) < 65536):
         raise ValueError(f'face_port must be 0 to 65535, got {quoted(port)}; 0: any free one')
     return values
+
+
+def check_robot(values: dict[str, str]) -> None:
+    """
+    Refuse a robot that cannot be read, before the first node is made.
+
+    Raises:
+        FileNotFoundError, ValueError: one sentence of `load_robot`.
+    """
+    if values['neck'] == 'true':
+        share = pathlib.Path(get_package_share_directory('timar_ros'))
+        load_robot(values['robot'], share / 'config' / 'robots')
 
 
 def _help() -> str:
@@ -123,6 +142,7 @@ def main(args=None) -> None:
     def make():
         values = read_arguments(words)
         check_params_file(values['params_file'])
+        check_robot(values)
         nodes = compose(wanted_nodes(values), values['namespace'], values['params_file'])
         return nodes.values()
 
