@@ -86,7 +86,7 @@ def test_a_type_that_was_asked_for_is_the_only_one_taken(graph, listener, publis
     subscription, heard = listener('timar_ros/msg/AudioChunk')
 
     publisher = publish(String)
-    found = graph.spin_until(lambda: subscription.match() or subscription.n_publishers)
+    found = graph.spin_until(lambda: subscription.match() or subscription.publishers)
     publisher.publish(String(data='hello'))
     graph.spin_for(0.3)
 
@@ -103,3 +103,19 @@ def test_closed_it_hears_nothing(graph, listener, publish):
     subscription.close()
 
     assert graph.spin_until(lambda: not publisher.get_subscription_count())
+
+
+def test_several_publishers_are_named_with_what_to_do(graph, listener):
+    subscription, _ = listener()
+    topic = subscription.topic
+    graph.node('microphone').create_publisher(AudioChunk, topic, 10)
+    graph.spin_until(lambda: subscription.match() or len(subscription.publishers) == 1)
+    alone = subscription.crowd
+    graph.node('replay').create_publisher(AudioChunk, topic, 10)
+    graph.spin_until(lambda: subscription.match() or len(subscription.publishers) == 2)
+
+    assert alone == ''
+    assert subscription.crowd.startswith(
+        f'{topic} has 2 publishers (/microphone, /replay), expected one: '
+    )
+    assert 'microphone:=false speaker:=false' in subscription.crowd

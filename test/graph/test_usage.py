@@ -16,6 +16,7 @@ pytestmark = pytest.mark.graph
 
 LIST = {'--list': 'list the devices'}
 
+
 def _started(args):
     raise RuntimeError('the node started')
 

@@ -370,11 +370,8 @@ class ConversationNode(AnsweringLifecycleNode):
             self._styles.match()
         for voice in list(self._voices.values()):
             voice.match()
-            if voice.n_publishers > 1:
-                self._warn(
-                    f'{voice.topic}: {voice.n_publishers} publishers; for each instant the last '
-                    'sample written holds'
-                )
+            if voice.crowd:
+                self._warn(voice.crowd)
         counters, figures = dict(self._counts + self._worker_counts), {}
         counters['refused_transitions'] = self.n_refused_transitions
         if self._worker is not None:

@@ -10,6 +10,7 @@ hold; they are passed on as they came.
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from timar_ros.nodes.message_class import message_class
+from timar_ros.nodes.publishers import full_name
 from timar_ros.stream.audio_types import AUDIO_CHUNK, AUDIO_INFO, is_known, preference
 from timar_ros.strict import shortened
 
@@ -20,6 +21,7 @@ _SILENT_LOOKS = 4
 # Failures of the middleware in a row after which they are reported; a type that has just been
 # dropped may still be in use.
 _N_FAILURES = 3
+_MOST_NAMED = 8  # publishers, in one warning
 
 
 class VoiceSubscription:
@@ -39,7 +41,7 @@ class VoiceSubscription:
         on_info: called with each `AudioInfo` of a driver that describes its audio there.
 
     Attributes:
-        n_publishers: at the last look.
+        publishers: full names of their nodes at the last look, sorted.
 
     Raises:
         ValueError: `type_name` is not 'auto', and no message type that is installed here.
@@ -49,7 +51,7 @@ class VoiceSubscription:
         if type_name != 'auto':
             message_class(type_name)
         self.topic = topic
-        self.n_publishers = 0
+        self.publishers: list[str] = []
         self._node = node
         self._type_name = type_name
         self._on_audio = on_audio
@@ -74,11 +76,23 @@ class VoiceSubscription:
             refused.append(f'{names}: another type is heard, {self._heard}; stop one of them')
         return f'{self.topic}: cannot hear {"; ".join(refused[:4])}' if refused else ''
 
+    @property
+    def crowd(self) -> str:
+        """What several publishers lead to, and what to do; empty for one or none."""
+        if len(self.publishers) < 2:
+            return ''
+        return (
+            f'{self.topic} has {len(self.publishers)} publishers '
+            f'({", ".join(self.publishers[:_MOST_NAMED])}), expected one: where they overlap, the '
+            'sample that came last is heard; stop or remap the others, or start the robot with '
+            'microphone:=false speaker:=false where a recording is replayed'
+        )
+
     def match(self) -> None:
         """Subscribe again where the publishers' types or reliability ask for it; cheap if not."""
         resolved = self._node.resolve_topic_name(self.topic)
         publishers = self._node.get_publishers_info_by_topic(resolved)
-        self.n_publishers = len(publishers)
+        self.publishers = sorted(map(full_name, publishers))
         offered: dict[str, list] = {}
         for info in publishers:
             offered.setdefault(info.topic_type, []).append(info.qos_profile.reliability)

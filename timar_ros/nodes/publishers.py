@@ -35,7 +35,7 @@ class PublisherWatch:
         """Full names of the nodes that publish, sorted; a node with two publishers twice."""
         resolved = self._node.resolve_topic_name(self._topic)
         infos = self._node.get_publishers_info_by_topic(resolved)
-        return sorted(_full_name(info) for info in infos)
+        return sorted(full_name(info) for info in infos)
 
     @property
     def problem(self) -> str:
@@ -61,7 +61,8 @@ class PublisherWatch:
         )
 
 
-def _full_name(info) -> str:
+def full_name(info) -> str:
+    """Return the full name of the node of a publisher, as the graph has it."""
     if info.node_name == _UNKNOWN:
         return 'a node without a name yet'
     return f'{info.node_namespace.rstrip("/")}/{info.node_name}'
