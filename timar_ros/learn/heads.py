@@ -42,7 +42,8 @@ _JAW = {
     'arkit55': ('jawOpen', 'jaw_x', 1 / JAW_RAD_PER_JAW_OPEN),
 }
 _BLENDSHAPES = frozenset(get_space('arkit55').names[get_space('arkit55').expression])
-_LARGEST_BLENDSHAPE = 5.0  # trackers go a little beyond 1, percents a lot
+_LARGEST_BLENDSHAPE = 10.0  # trackers go a little beyond 1, percents a lot
+_LARGEST_ANGLE = 10.0  # rad; degrees of a head that moves reach more
 # Rates of cameras and trackers.
 _RATES = (
     10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60, 90,
@@ -366,7 +367,7 @@ def _check_units(path: pathlib.Path, names: list[str], frames: np.ndarray) -> No
     for column, name in enumerate(names):
         largest = float(np.abs(frames[:, column]).max())
         if name.startswith(('neck_', 'jaw_')):
-            limit, unit, fix = np.pi, 'rad', 'is it in degrees? Multiply it by pi / 180'
+            limit, unit, fix = _LARGEST_ANGLE, 'rad', 'is it in degrees? Multiply it by pi / 180'
         elif name in _BLENDSHAPES:
             limit, unit, fix = _LARGEST_BLENDSHAPE, '(0 to 1)', 'is it in percent? Divide by 100'
         else:
