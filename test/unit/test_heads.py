@@ -287,10 +287,18 @@ def test_what_is_missing_of_a_voice_is_noted_with_its_clip(tmp_path):
 @pytest.mark.parametrize(
     ('names', 'largest', 'message'),
     [
-        (['neck_y', 'jawOpen'], [12.0, 0.5], 'neck_y of at most 10 rad, got 12; .*degrees'),
-        (['jaw_x'], [15.0], 'jaw_x of at most 10 rad, got 15; .*degrees'),
-        (['neck_y', 'jawOpen'], [0.2, 60.0], 'jawOpen of at most 10 .*, got 60; .*percent'),
-        (['neck_y'], [1e30], r'neck_y of at most 10 rad, got 1e\+30'),
+        (
+            ['neck_y', 'jawOpen'],
+            [1200.0, 0.5],
+            'neck_y of at most 1e\\+03 rad, got 1200; .*degrees',
+        ),
+        (['jaw_x'], [1500.0], 'jaw_x of at most 1e\\+03 rad, got 1500; .*degrees'),
+        (
+            ['neck_y', 'jawOpen'],
+            [0.2, 6000.0],
+            'jawOpen of at most 1e\\+03 .*, got 6000; .*percent',
+        ),
+        (['neck_y'], [1e30], r'neck_y of at most 1e\+03 rad, got 1e\+30'),
         (['neck_y', 'neck_y'], [0.1, 0.2], "each channel once in names, got 'neck_y' twice"),
     ],
 )

@@ -42,8 +42,8 @@ _JAW = {
     'arkit55': ('jawOpen', 'jaw_x', 1 / JAW_RAD_PER_JAW_OPEN),
 }
 _BLENDSHAPES = frozenset(get_space('arkit55').names[get_space('arkit55').expression])
-_LARGEST_BLENDSHAPE = 10.0  # trackers go a little beyond 1, percents a lot
-_LARGEST_ANGLE = 10.0  # rad; degrees of a head that moves reach more
+_LARGEST_BLENDSHAPE = 1_000.0
+_LARGEST_ANGLE = 1_000.0
 # Rates of cameras and trackers.
 _RATES = (
     10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60, 90,
@@ -363,7 +363,7 @@ def _from_named(path: pathlib.Path, content: Arrays) -> tuple:
 
 
 def _check_units(path: pathlib.Path, names: list[str], frames: np.ndarray) -> None:
-    """Refuse what can only be in degrees, percent or another unit."""
+    """Refuse what can be no angle or blendshape in any unit."""
     for column, name in enumerate(names):
         largest = float(np.abs(frames[:, column]).max())
         if name.startswith(('neck_', 'jaw_')):
