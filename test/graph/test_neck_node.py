@@ -101,6 +101,8 @@ def test_joint_targets_come_at_the_rate_asked_for_and_follow_the_plan(graph):
     assert np.all(np.diff(stamps) > 0)
     assert np.median(np.diff(stamps)) == pytest.approx(20 * MS, rel=0.1)
     assert list(targets[0].name) == ['HeadYaw', 'HeadPitch']
+    if body.node.counters['pauses']:
+        pytest.skip('this machine is too busy: the stream of targets paused')
     late = stamps > stamps[0] + 2_000 * MS
     position = np.array([msg.position for msg in targets])[late]
     wanted = 0.2 * np.sin(2 * np.pi * (stamps[late] % 10**9) / 1e9)

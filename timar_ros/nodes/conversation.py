@@ -390,12 +390,8 @@ class ConversationNode(AnsweringLifecycleNode):
 
 def main(args=None):
     """Run the node until a signal."""
-    run(
-        'conversation',
-        lambda: [construct(ConversationNode)],
-        args,
-        params=loading.ConversationParams,
-    )
+    params = loading.ConversationParams
+    run('conversation', lambda: [construct(ConversationNode)], args, params=params)
 
 
 if __name__ == '__main__':
