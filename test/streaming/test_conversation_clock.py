@@ -81,3 +81,18 @@ def test_the_next_conversation_takes_the_head_over_where_the_last_one_left_it(be
         again.motion[0], rest.motion[index], atol=0.1 * np.abs(rest.motion[index]).max()
     )
     assert again.plan == rest.plan + 1
+
+
+@pytest.mark.parametrize('step_ns', [5 * SECOND, 10**18])
+def test_a_clock_set_and_at_once_set_back_leaves_the_head_where_it_is(begun, step_ns):
+    conversation, plan = begun(500 * SECOND)
+    shown_ns = int(plan.stamp_ns[2])
+    pose = shown_at(plan, shown_ns)
+
+    conversation.reset()
+    conversation.accept(conversation.rest(shown_ns + step_ns, shown_ns))
+    conversation.reset()
+    rest = conversation.rest(shown_ns, shown_ns + step_ns)
+
+    assert np.abs(pose - conversation.space.neutral).max() > 0.1
+    np.testing.assert_allclose(rest.motion[0], pose, atol=0.01 * np.abs(pose).max())

@@ -215,6 +215,8 @@ class Conversation:
         before = self._in_force.read(first - 2, 2)
         if shown_ns is not None:
             before = self._in_force.read(self.schedule.frame_shown_at(shown_ns), 1)
+            held = self.schedule.frame_shown_at(moment_ns)  # until the glide; it may be set again
+            self._in_force.replace(held, np.repeat(before, first - held, axis=0))
         self._last_answered = None
         return self._number(moment_ns, first, glide(before, self.space.neutral, self._config.fps))
 
