@@ -64,10 +64,11 @@ class World:
         step_s = self.rng.choice([0.2, 0.5, 0.9, 2.0, 5.0, 1e8]) * self.rng.choice([-1, 1])
         self.offset_ns = max(self.offset_ns + int(step_s * SECOND_NS), -self.steady_ns)
 
-    def begin_fault(self) -> None:
-        """Let measurements be wrong in some way for a while."""
-        self._fault = str(self.rng.choice(FAULTS))
-        duration_s = self.rng.choice([0.001, 0.03, 0.1, 0.3, 1.0, 3.0])
+    def begin_fault(self, kind: str | None = None, duration_s: float | None = None) -> None:
+        """Let measurements be wrong for a while: in some way of `FAULTS`, where none is named."""
+        self._fault = kind or str(self.rng.choice(FAULTS))
+        if duration_s is None:
+            duration_s = self.rng.choice([0.001, 0.03, 0.1, 0.3, 1.0, 3.0])
         self._fault_until_ns = self.steady_ns + int(duration_s * SECOND_NS)
 
     def measurements(self, until_ns: int, position_at):

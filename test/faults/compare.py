@@ -21,6 +21,8 @@ from simulation import (
     largest_step_deg,
 )
 
+from timar_ros.stream.level import FLOOR
+
 # "Right again within two turns"; the tiny model's turn.
 SETTLED_S = 2.0
 # Played after the fault, to see whether the motion is right again.
@@ -29,8 +31,6 @@ AFTER_S = 5.0
 _HANG_MS = 5000.0
 # Other sounds make other motion: so much further may its own largest frame take the head.
 _OTHER_DEG = 0.5
-# A plan begins a third of the way from the one before, measured at the widest of the blend.
-_JUMP_DEG = 0.3
 _MOST_KIB = 4096.0
 
 
@@ -50,6 +50,8 @@ class Row:
             takes it (`Stage`).
         off_deg: how far the head was off the clean run at most.
         right_deg: how far, from two turns after the fault's end on.
+        softer_db: how much softer than without the fault the user is heard, `AFTER_S` after its
+            end: by so much louder the voice is remembered.
         right_after_s: when, after the fault's end, it was off for the last time.
         peak_kib: audio and motion held.
         slowest_ms: the longest call.
@@ -64,6 +66,7 @@ class Row:
     jump_deg: float
     off_deg: float
     right_deg: float
+    softer_db: float
     right_after_s: float
     peak_kib: float
     slowest_ms: float
@@ -120,10 +123,7 @@ def row_of(fault: Fault, begin_s: float, faulty: Stage, clean: Stage) -> Row:
         schedule.frame_at_or_after(ns_of(begin_s + seconds))
         for seconds in (0.0, fault.duration_s, fault.duration_s + AFTER_S)
     ]
-    shown, right = (
-        stage.neck_deg()[frames[0] - stage.first_frame : frames[2] - stage.first_frame]
-        for stage in (faulty, clean)
-    )
+    shown, right = (_shown_deg(stage, frames[0], frames[2]) for stage in (faulty, clean))
     off = np.linalg.norm(shown - right, axis=-1)
     fps, n_fault = schedule.config.fps, frames[1] - frames[0]
     wrong = np.flatnonzero(off > fault.off_deg)
@@ -139,6 +139,7 @@ def row_of(fault: Fault, begin_s: float, faulty: Stage, clean: Stage) -> Row:
         jump_deg=faulty.jump_deg,
         off_deg=float(off.max()),
         right_deg=float(off[n_fault + round(SETTLED_S * fps) :].max()),
+        softer_db=_loudness_db(faulty) - _loudness_db(clean),
         right_after_s=max(wrong[-1] + 1 - n_fault, 0) / fps if len(wrong) else 0.0,
         peak_kib=faulty.peak_kib,
         slowest_ms=max(faulty.plan_ms),
@@ -146,20 +147,37 @@ def row_of(fault: Fault, begin_s: float, faulty: Stage, clean: Stage) -> Row:
     )
 
 
+def _shown_deg(stage: Stage, first: int, last: int) -> np.ndarray:
+    """Return what was shown of `[first, last)`; a head for which nothing is planned is at rest."""
+    shown = stage.neck_deg()[first - stage.first_frame : last - stage.first_frame]
+    return np.pad(shown, ((0, last - first - len(shown)), (0, 0)))
+
+
+def _loudness_db(stage: Stage) -> float:
+    """Return how loud the user is remembered to be, as the mean power, dB."""
+    level = stage.conversation._memory.levels['user']
+    return 10 * float(np.log10(level.energy / level.weight + FLOOR))
+
+
 def problems(fault: Fault, row: Row) -> list[str]:
     """Return what a fault should not have done."""
     found = []
-    if row.jump_deg > _JUMP_DEG:
+    if row.jump_deg > fault.jump_deg:
         found.append(f'a plan began {row.jump_deg:.2f} degrees further off than a blend does')
     if row.step_deg > row.clean_step_deg + row.more_deg:
         found.append(
             f'the head moved {row.step_deg:.2f} degrees in a frame, without the fault '
             f'{row.clean_step_deg:.2f}; {row.more_deg:.2f} more are allowed'
         )
-    if row.right_deg > fault.off_deg:
+    if not row.right_deg <= fault.off_deg:
         found.append(
             f'two turns after its end the head is {row.right_deg:.3f} degrees off, '
             f'{fault.off_deg} are allowed'
+        )
+    if not row.softer_db <= fault.softer_db:
+        found.append(
+            f'{AFTER_S:g} s after its end the user is heard {row.softer_db:.1f} dB too soft, '
+            f'{fault.softer_db:g} are allowed'
         )
     found += [f'{name} does not tell of it' for name in fault.tells if name not in row.counters]
     for name, most in fault.at_most.items():
@@ -177,14 +195,15 @@ def table(rows: list[Row]) -> str:
     """Return rows as a Markdown table."""
     lines = [
         '| fault | lasts s | largest step ° (without) | off at most ° | off two turns later ° '
-        '| right again after s | held KiB | slowest plan ms | counters that tell |',
-        '|---|---|---|---|---|---|---|---|---|',
+        '| right again after s | heard softer by dB | held KiB | slowest plan ms '
+        '| counters that tell |',
+        '|---|---|---|---|---|---|---|---|---|---|',
     ]
     for row in rows:
         counters = ', '.join(f'{name} {n:+d}' for name, n in row.counters.items())
         lines.append(
             f'| {row.name} | {row.duration_s:g} | {row.step_deg:.2f} ({row.clean_step_deg:.2f}) '
             f'| {row.off_deg:.2f} | {row.right_deg:.3f} | {row.right_after_s:.2f} '
-            f'| {row.peak_kib:.0f} | {row.slowest_ms:.0f} | {counters} |'
+            f'| {row.softer_db:.1f} | {row.peak_kib:.0f} | {row.slowest_ms:.0f} | {counters} |'
         )
     return '\n'.join(lines)

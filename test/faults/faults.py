@@ -3,8 +3,7 @@
 """
 What can go wrong with audio, as data: how packets are spoiled and which counters tell of it.
 
-Each fault lasts from a `begin_ns` to an `end_ns`, as stamps; what is spoiled is the user's voice,
-unless a fault says otherwise.
+What is spoiled is the user's voice, unless a fault says otherwise.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,6 @@ from simulation import CHUNK_S, SECOND_NS, Event
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
 
 _MS = 1_000_000
-_CHUNK_NS = round(CHUNK_S * SECOND_NS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +33,8 @@ class Fault:
         is_stalled, is_late: (seconds since the fault's begin) -> nobody plans then; or the plan
             comes too late.
         off_deg: how far it may be off the clean run, two turns after the fault's end.
+        softer_db: by how much too soft the user may be heard then.
+        jump_deg: how much further than a blend a plan may begin from the one before.
     """
 
     name: str
@@ -46,6 +46,8 @@ class Fault:
     is_stalled: Callable[[float], bool] = lambda seconds: False
     is_late: Callable[[float], bool] = lambda seconds: False
     off_deg: float = 0.3
+    softer_db: float = 12.0
+    jump_deg: float = 0.3
 
 
 def _change(event: Event, arrival_ns: int | None = None, **fields) -> Event:
@@ -187,10 +189,6 @@ def _add_publisher(events, rng):
     return events + other
 
 
-def _mute(events, rng):
-    return [_change(e, samples=np.zeros_like(e.packet.samples)) for e in events]
-
-
 def _nothing(events, rng):
     return []
 
@@ -207,7 +205,7 @@ def _announce_late(events, rng):
 
 
 def _fill(value: float, channels: int = 1):
-    """Let every sample be a value, of either sign in turn: full scale is 1."""
+    """Let every sample be a value, of either sign in turn."""
 
     def spoil(events, rng):
         changed = []
@@ -218,6 +216,10 @@ def _fill(value: float, channels: int = 1):
         return changed
 
     return spoil
+
+
+def _scale(factor: float):
+    return lambda events, rng: [_change(e, samples=e.packet.samples * factor) for e in events]
 
 
 def _both(first, second):
@@ -261,8 +263,7 @@ def _uncounted(events):
 
 def _add_ring_buffer(events, rng):
     """Send, with the first packet, a minute that a driver had kept."""
-    n = 61 * SAMPLE_RATE_HZ
-    kept = 0.05 * rng.standard_normal((n, 1)).astype(np.float32)
+    kept = np.full((61 * SAMPLE_RATE_HZ, 1), 0.05, np.float32)
     stamp_ns = events[0].stamp_ns - 61 * SECOND_NS
     return [_change(events[0], stamp_ns=stamp_ns, first_sample=None, samples=kept), *events]
 
@@ -288,7 +289,7 @@ def silences(duration_s: float) -> tuple[Fault, ...]:
     # How loud the voices are is learned anew after long silence, over seconds (`level`).
     options = {'duration_s': duration_s, 'off_deg': 1.0}
     return (
-        Fault(f'{text} of silence, both voices', _mute, **options),
+        Fault(f'{text} of silence, both voices', _scale(0), **options),
         Fault(
             f'{text} without a packet, both voices',
             _nothing,
@@ -308,9 +309,7 @@ FAULTS = (
         for share in (0.05, 0.2, 0.5)
     ),
     Fault('50 % of chunks lost, both voices', _lose(0.5), ('user_lost_samples',)),
-    Fault(
-        'network jitter to 200 ms', _user_only(_delay_up_to(200)), ('user_late_samples',)
-    ),
+    Fault('network jitter to 200 ms', _user_only(_delay_up_to(200)), ('user_late_samples',)),
     Fault('stamps jitter to 200 ms', _user_only(_stamp_on_arrival(200)), ('user_doubted',)),
     Fault('every chunk twice', _repeat, ('user_repeated_samples', 'agent_repeated_samples')),
     Fault('chunks reordered, five by five', _user_only(_shuffle(5)), ('user_late_samples',)),
@@ -325,9 +324,7 @@ FAULTS = (
     Fault('NaN in every third chunk', _user_only(_write(np.nan, 3)), ('user_refused',)),
     Fault('infinity in every chunk', _user_only(_write(np.inf, 1)), ('user_refused',)),
     Fault('empty chunks in between', _insert_empty, ('user_empty', 'agent_empty')),
-    Fault(
-        'one chunk of 10 s', _user_only(_join), ('missing_user_frames',), duration_s=10.0
-    ),
+    Fault('one chunk of 10 s', _user_only(_join), ('missing_user_frames',), duration_s=10.0),
     Fault(
         'publisher begun anew after 0.3 s',
         _user_only(_nothing),
@@ -335,12 +332,12 @@ FAULTS = (
         after=_recount,
         duration_s=0.3,
     ),
-    Fault(
-        'two publishers on one topic', _user_only(_add_publisher), ('user_overlapped_samples',)
-    ),
+    Fault('two publishers on one topic', _user_only(_add_publisher), ('user_overlapped_samples',)),
     Fault('robot voice announced too late', _announce_late, ('agent_late_samples',)),
     Fault(
-        'every second plan too late', is_late=lambda seconds: round(5 * seconds) % 2 == 0
+        'every second plan too late',
+        is_late=lambda seconds: round(5 * seconds) % 2 == 0,
+        jump_deg=0.7,  # the plan before is twice as old, and differs more
     ),
     Fault('no plan for 3 s', tells=('plans',), is_stalled=lambda seconds: True),
     *(
@@ -353,6 +350,12 @@ FAULTS = (
         for value, channels, text in (
             (100, 1, ''), (32768, 1, ''), (3e38, 1, ''), (3e38, 2, ', stereo')
         )
+    ),
+    Fault(
+        'integers sent as floats for 3 s',  # for so long it is no glitch, but how loud the user is
+        _user_only(_scale(32768)),
+        ('user_clipped_samples',),
+        softer_db=26.0,
     ),
     Fault(
         'values of 3e38 at 44.1 kHz for 0.2 s',

@@ -68,6 +68,7 @@ class Soak:
         clean = play_clean(stage.fork(), dialogue, begin_s, end_s)
         play_fault(stage, dialogue, fault, begin_s, self._rng)
         row = row_of(fault, begin_s, stage, clean)
+        stage.jump_deg = 0.0
         self.rows.append(row)
         self.found += [(begin_s, f'{fault.name}: {text}') for text in problems(fault, row)]
         self.samples.append(Sample(end_s, resident_mib(), stage.peak_kib, plan_ms))

@@ -1,16 +1,20 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Whatever happens to the audio, the head does not jump, and is right again two turns later.
+Whatever happens to audio, joints and utterances: no jump, soon right again, nothing mute.
 
-The faults are data (`faults.py`); `bench.py` plays them longer, with hours of conversation.
+The faults are data (`faults.py`, `neck_faults.py`, `speaker_faults.py`); `bench.py` plays them
+longer, with hours of conversation.
 """
 
 from compare import AFTER_S, play_clean, play_fault, problems, row_of
 from faults import FAULTS, Fault, silences
+from neck_faults import NECK_FAULTS, neck_problems, play_neck_fault
 import numpy as np
 import pytest
 from simulation import Stage, make_conversation, read_dialogue, tiny_model
+from soak import Soak, load
+from speaker_faults import SPEAKER_FAULTS, play_speaker_fault, speaker_problems
 
 from timar_ros.stream.plan import PlanInForce
 
@@ -88,3 +92,34 @@ def test_a_plan_that_is_not_blended_in_shows(begun, clean, dialogue, name, monke
 
     row = row_of(fault, BEGIN_S, faulty, clean(fault.duration_s + AFTER_S))
     assert any('further off than a blend does' in text for text in problems(fault, row))
+
+
+@pytest.mark.parametrize('fault', NECK_FAULTS, ids=lambda fault: fault.name)
+def test_a_neck_keeps_every_limit(fault):
+    row = play_neck_fault(fault, n_conversations=4)
+
+    assert neck_problems(row) == [], row
+
+
+@pytest.mark.parametrize('fault', SPEAKER_FAULTS, ids=lambda fault: fault.name)
+def test_the_next_utterance_is_spoken_in_full(fault):
+    row = play_speaker_fault(fault)
+
+    assert speaker_problems(fault, row) == [], row
+
+
+def test_hours_of_conversation_that_were_stopped_continue_bit_for_bit(tmp_path, dialogue):
+    model, path = tiny_model(), tmp_path / 'soak.pickle'
+    whole = Soak(model, seed=3)
+    whole.go_on(dialogue)
+    whole.save(path)
+    whole.go_on(dialogue)
+
+    resumed = load(path, model)
+    resumed.go_on(dialogue)
+
+    assert resumed.at_s == whole.at_s
+    assert [row.name for row in resumed.rows] == [row.name for row in whole.rows]
+    np.testing.assert_array_equal(resumed._stage.neck_deg(), whole._stage.neck_deg())
+    assert resumed._stage.conversation.counters() == whole._stage.conversation.counters()
+    assert whole.found == []

@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip('rclpy', reason='no ROS 2 here: source env.sh, or a ROS installation')
 
-from node_faults import NODE_FAULTS, Scene, node_problems, play_node_fault  # noqa: E402
+from node_faults import NODE_FAULTS, node_problems, play_node_fault  # noqa: E402
+from scene import Scene  # noqa: E402
 
 pytestmark = pytest.mark.graph
 
@@ -27,6 +28,17 @@ def test_the_head_does_not_jump_and_is_right_again(fault, folder, monkeypatch):
     row = play_node_fault(fault, DOMAIN_ID, folder)
 
     assert node_problems(fault, row) == [], row
+
+
+def test_the_face_stays_alive_whatever_it_is_sent(monkeypatch):
+    pytest.importorskip('aiohttp', reason='no aiohttp here: pip install aiohttp')
+    pytest.importorskip('PIL', reason='no Pillow here: pip install pillow')
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    from face_faults import face_problems, play_face_faults
+
+    rows = play_face_faults(DOMAIN_ID)
+
+    assert [(row.name, face_problems(row)) for row in rows if face_problems(row)] == []
 
 
 def test_a_system_clock_set_by_a_year_is_followed_at_once(folder, monkeypatch):
