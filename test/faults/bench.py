@@ -53,10 +53,10 @@ one standard deviation. Limits:
   frame moves it at most a third (a blend of two frames is three equal steps) of the way between
   two plans, each of them off by what is said, and 0.5 degrees further than the largest frame
   without the fault. A plan begins at most 0.3 degrees further from the one before than a blend
-  takes it, 0.7 where every second plan is too late (single frames of two plans differ by chance,
-  without any fault too). On the node: at most 5 degrees in a frame, 8
-  where DDS decides which of two publishers is heard, 11 where it has glided to rest and comes
-  back;
+  takes it, 0.7 where every second plan is too late. (In the hours of conversation this counts the
+  stretch before each fault, too; single frames of two plans may differ by more by chance.) On the
+  node: at most 5 degrees in a frame, 8 where DDS decides which of two publishers is heard, 11
+  where it has glided to rest and comes back;
 - two turns after the fault's end the head is at most 0.3 degrees off, after minutes of silence 1,
   because the loudness of the voices is learned again then;
 - 5 s after its end the user is heard at most 12 dB too soft. One loud packet changes nothing.
