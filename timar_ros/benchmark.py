@@ -24,12 +24,12 @@ import dataclasses
 import json
 import math
 import resource
-import sys
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from timar_ros.command import end
 from timar_ros.config import PRESETS, SamplingConfig, TimarConfig, TimingConfig
 from timar_ros.model.precision import DTYPES
 from timar_ros.model.stages import Stages, now_ms
@@ -389,4 +389,4 @@ def main(args=None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    end('benchmark', main)

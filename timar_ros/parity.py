@@ -18,6 +18,7 @@ import sys
 import numpy as np
 import torch
 
+from timar_ros.command import end
 from timar_ros.config import SamplingConfig
 from timar_ros.learn.metrics import evaluate_clip
 from timar_ros.model.checkpoint import DTYPES
@@ -190,8 +191,12 @@ def main(args=None) -> int:
     except (OSError, ValueError) as error:
         print(f'parity: {in_a_sentence(error)}', file=sys.stderr)
         return 1
-    return int(options.dtype == 'float32' and not worst <= BOUND)
+    if options.dtype != 'float32':
+        return 0  # shown, not judged
+    is_equal = worst <= BOUND
+    print(f'largest {worst:.1e}, bound {BOUND:.0e}: {"equal" if is_equal else "different"}')
+    return int(not is_equal)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    end('parity', main)

@@ -12,12 +12,12 @@ import argparse
 import dataclasses
 import filecmp
 import pathlib
-import sys
 import tempfile
 
 import numpy as np
 import scipy.io.wavfile
 
+from timar_ros.command import end
 from timar_ros.learn.bag_recording import read_bag_and_heads
 from timar_ros.learn.listening import add_listening_options, listening_of
 from timar_ros.learn.recording import Recording
@@ -25,7 +25,6 @@ from timar_ros.motion import SPACES, MotionSpace, get_space
 from timar_ros.stream.bag_conversation import Listening
 from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
-from timar_ros.strict import in_a_sentence
 
 _FPS = 25
 _SECOND_NS = 1_000_000_000
@@ -244,7 +243,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (OSError, ValueError) as problem:
-        sys.exit(f'bag_to_clips: {in_a_sentence(problem)}')
+    end('bag_to_clips', main)

@@ -19,6 +19,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 
 import numpy as np
@@ -26,6 +27,7 @@ import threadpoolctl
 import torch
 from tqdm import tqdm
 
+from timar_ros.command import end
 from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn import behaviour, bench_table
 from timar_ros.learn.bench_clip import (
@@ -132,8 +134,9 @@ def _work(jobs: list, n_processes: int) -> Iterator[tuple[Case, str]]:
             yield job[0], _answer(*job)
         return
     with concurrent.futures.ProcessPoolExecutor(
-        n_processes, multiprocessing.get_context('spawn')
-    ) as workers:
+        n_processes, multiprocessing.get_context('spawn'), signal.signal,
+        (signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them without a traceback
+    ) as workers:  # fmt: skip
         futures = {workers.submit(_answer, *job): job[0] for job in jobs}
         for future in concurrent.futures.as_completed(futures):
             yield futures[future], future.result()
@@ -384,4 +387,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    end('bench', main)

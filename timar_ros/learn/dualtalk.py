@@ -19,12 +19,14 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 
 import threadpoolctl
 import torch
 from tqdm import tqdm
 
+from timar_ros.command import end
 from timar_ros.learn.corruption import KINDS, Corruption
 from timar_ros.learn.dualtalk_clip import (
     FLAME,
@@ -116,8 +118,9 @@ def _work(pending: list, n_processes: int) -> Iterator:
             yield _run(case, wanted)
         return
     with concurrent.futures.ProcessPoolExecutor(
-        n_processes, multiprocessing.get_context('spawn')
-    ) as pool:
+        n_processes, multiprocessing.get_context('spawn'), signal.signal,
+        (signal.SIGINT, signal.SIG_DFL),  # Ctrl-C ends them without a traceback
+    ) as pool:  # fmt: skip
         futures = [pool.submit(_run, case, wanted) for case, wanted in pending]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
@@ -217,4 +220,4 @@ def _print_table(options: argparse.Namespace) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    end('dualtalk', main)

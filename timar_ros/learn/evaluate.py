@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from timar_ros.command import end
 from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn.bag_recording import read_bag
 from timar_ros.learn.figures import Answer, compute_figures
@@ -177,7 +178,6 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
         torch.set_num_threads(options.threads)
     model = load_checkpoint(checkpoint, options.device, options.dtype)
     recording = _read(options, model, timing)
-    options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     length_s = float(recording.length_s)
     # moments are played from a little before the recording to a little after it
@@ -215,6 +215,7 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
         'not_measured': reasons,
     }
     text = json.dumps({**figures, 'about': about}, indent=1, allow_nan=False)
+    options.out.mkdir(parents=True, exist_ok=True)  # not before there is something to write
     (options.out / 'report.json').write_text(text + '\n', encoding='utf-8')
     save_motion(options.out / 'motion.npz', shown, happened['start_ns'])
     path = options.out / 'report.html'
@@ -314,8 +315,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--dtype', default='auto', choices=('auto', *DTYPES), help='of the weights, as live'
     )
-    parser.add_argument('--threads', type=int, default=0, help='of torch; 0: as it likes')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--threads', type=int, default=0, help="CPU threads; 0: torch's choice")
+    parser.add_argument('--seed', type=int, default=0, help='of the noise; %(default)s')
     parser.add_argument('--out', type=path, required=True, help='folder for the three files')
     return parser
 
@@ -331,4 +332,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    end('evaluate', main)

@@ -18,6 +18,7 @@ import sys
 import numpy as np
 from tqdm import tqdm
 
+from timar_ros.command import end
 from timar_ros.config import TimingConfig
 from timar_ros.learn.behaviour import head_steps, voice_activity
 from timar_ros.learn.offline import answer_recording
@@ -280,4 +281,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    end('reaction', main)

@@ -11,12 +11,12 @@ what was planted in `<clip>_truth.json`. How people behave: `timar_ros.learn.sim
 import argparse
 import dataclasses
 import pathlib
-import sys
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from timar_ros.command import end
 from timar_ros.learn import behaviour, events
 from timar_ros.learn.clips import read_voice
 from timar_ros.learn.simulator.dialogue import (
@@ -37,7 +37,6 @@ from timar_ros.learn.simulator.scripts import topics
 from timar_ros.learn.simulator.style import PERSONAS, Persona, draw_style
 from timar_ros.learn.simulator.voices import Synthesiser, list_voices
 from timar_ros.learn.simulator.write import write_motion, write_truth, write_voice
-from timar_ros.strict import in_a_sentence
 
 _FPS = 25
 _CLIP_S = 60.0
@@ -228,7 +227,4 @@ def _describe(figures: list[dict[str, float]]) -> str:
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (OSError, ValueError) as problem:
-        sys.exit(f'simulate: {in_a_sentence(problem)}')
+    end('simulate', main)

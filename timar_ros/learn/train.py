@@ -12,13 +12,13 @@ from collections.abc import Mapping
 import dataclasses
 import json
 import pathlib
-import sys
 from types import MappingProxyType
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from timar_ros.command import end
 from timar_ros.config import TimarConfig, TrainConfig
 from timar_ros.config_file import load_yaml, to_dict
 from timar_ros.learn.clips import open_clips
@@ -30,7 +30,6 @@ from timar_ros.model.checkpoint import load_checkpoint, save_checkpoint
 from timar_ros.model.published import read_speech_encoder
 from timar_ros.motion import get_space
 from timar_ros.outputs import check_own_files
-from timar_ros.strict import in_a_sentence
 
 
 def _open_curves(folder: pathlib.Path):
@@ -191,7 +190,4 @@ def _train(options: argparse.Namespace, processes: Processes, device: str) -> No
 
 
 if __name__ == '__main__':
-    try:
-        main()
-    except (OSError, ValueError) as problem:
-        sys.exit(f'train: {in_a_sentence(problem)}')
+    end('train', main)

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from timar_ros.bounds import SAMPLE_RATES_HZ
+from timar_ros.command import end
 from timar_ros.config import PRESETS, TimarConfig
 from timar_ros.model.checkpoint import check_names, save_checkpoint
 from timar_ros.model.published import read_published, read_speech_encoder
@@ -193,4 +194,4 @@ def main(args=None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    end('convert', main)
