@@ -17,7 +17,7 @@ from scipy.io import wavfile
 import yaml
 
 from timar_ros.nodes.demo import show
-from timar_ros.nodes.demo_report import Recorded, draw, summarise
+from timar_ros.nodes.demo_report import Recorded, draw, late_note, summarise, with_holes
 from timar_ros.nodes.face_server import FaceServer, ServerConfig
 from timar_ros.stream.lips import lip_sync
 
@@ -138,7 +138,10 @@ def test_without_a_display_the_demo_says_where_the_face_is(monkeypatch, capsys):
     show(None, types.SimpleNamespace(server=server))
     server.close()
 
-    assert capsys.readouterr().err == f'the face: http://127.0.0.1:{server.port}/\n'
+    assert capsys.readouterr().err == (
+        f'the face: http://127.0.0.1:{server.port}/; to see it from another machine: ssh -L '
+        f'{server.port}:127.0.0.1:{server.port} THIS_MACHINE\n'
+    )
 
 
 def test_a_recording_that_is_not_there_is_told_in_a_sentence(tmp_path):
@@ -194,3 +197,21 @@ def test_a_mouth_that_never_moves_has_no_lag(make_voice):
     lag = lip_sync(np.zeros(100), make_voice(4.0), RATE_HZ)
 
     assert (lag.lag_s, lag.correlation) == (0.0, 0.0)
+
+
+def test_many_late_plans_are_said_and_a_few_are_not(make_voice):
+    recorded = make_recorded(make_voice, 0.0)
+    few = late_note(recorded)
+    recorded.n_plans, recorded.health['late_plans'] = 11, '187'
+
+    assert few == ''
+    assert late_note(recorded).startswith('187 of 198 plans were late: this machine is too busy')
+
+
+def test_a_line_breaks_where_frames_are_missing():
+    times_s = np.array([0.0, 0.04, 0.5, 0.54])
+
+    line_s, values = with_holes(times_s, np.arange(4.0), 25.0)
+
+    np.testing.assert_array_equal(line_s, [0.0, 0.04, np.nan, 0.5, 0.54])
+    np.testing.assert_array_equal(values, [0.0, 1.0, np.nan, 2.0, 3.0])

@@ -76,6 +76,7 @@ class RecorderNode(Node):
         self.n_messages = 0
         self._writer = Writer(path, version=_VERSION, storage_plugin=StoragePlugin.MCAP)
         self._writer.open()
+        self._is_open = True
         typestore = make_typestore()
         for topic, type_name in topics.items():
             connection = self._writer.add_connection(
@@ -103,7 +104,9 @@ class RecorderNode(Node):
         """Write the bag's index and metadata; nothing is recorded after that."""
         for subscription in list(self.subscriptions):
             self.destroy_subscription(subscription)
-        self._writer.close()
+        if self._is_open:
+            self._is_open = False
+            self._writer.close()
 
 
 def read_bag(path):

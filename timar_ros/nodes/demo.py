@@ -27,13 +27,14 @@ from rclpy.parameter import Parameter
 
 from timar_ros.nodes.bag import RecorderNode
 from timar_ros.nodes.bringup import compose
-from timar_ros.nodes.demo_report import draw, read_recorded, summarise
+from timar_ros.nodes.demo_report import draw, late_note, read_recorded, summarise
 from timar_ros.nodes.recording import read_voice
 from timar_ros.nodes.replay import ReplayNode
 from timar_ros.nodes.running import end
 from timar_ros.outputs import check_own_files, has_keys
 
 _FACE_PORT = 8390
+_PROGRESS_S = 5
 _LOOK_S = 10.0  # what a browser may take to show the face before the voices begin
 _TOPICS = {
     'user/audio': 'timar_ros/msg/AudioChunk',
@@ -85,7 +86,12 @@ def show(executor, face) -> None:
     """Open the face in a browser and wait until it is connected; or print the address."""
     has_display = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
     if not has_display or not webbrowser.open(face.server.url):
-        print(f'the face: {face.server.url}', file=sys.stderr)
+        port = face.server.port
+        print(
+            f'the face: {face.server.url}; to see it from another machine: ssh -L '
+            f'{port}:127.0.0.1:{port} THIS_MACHINE',
+            file=sys.stderr,
+        )
         return
     print(f'the face, in your browser: {face.server.url}', file=sys.stderr)
     until_s = time.monotonic() + _LOOK_S
@@ -102,14 +108,14 @@ def _start(executor, conversation) -> None:
 
 def _spin(executor, replay) -> None:
     """Spin until the recording is over, and print the progress."""
-    told_s = -1
+    told_s = -_PROGRESS_S
     while not replay.done.done():
         executor.spin_once(timeout_sec=0.5)
         now_s = int(replay.played_s)
-        if now_s > told_s:
+        if now_s >= told_s + _PROGRESS_S:
             told_s = now_s
-            print(f'\r{now_s} s of {replay.duration_s:.0f} s', end='', file=sys.stderr, flush=True)
-    print(file=sys.stderr)
+            # A line of its own: warnings of the nodes come in between.
+            print(f'{now_s} s of {replay.duration_s:.0f} s', file=sys.stderr, flush=True)
 
 
 def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
@@ -127,7 +133,7 @@ def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
         FileNotFoundError, ValueError: a recording is refused.
         RuntimeError: the conversation node refuses to start.
     """
-    nodes, others = {}, []
+    nodes, others, recorder = {}, [], None
     rclpy.init(args=[])
     try:
         executor = SingleThreadedExecutor()
@@ -145,9 +151,10 @@ def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
         others.append(replay := ReplayNode(**_options(**voices, **params)))
         executor.add_node(replay)
         _spin(executor, replay)
-        recorder.close()
         return schedule.shown_ns(0) / 1e9
     finally:
+        if recorder is not None:
+            recorder.close()  # whatever ended it: a bag without its index cannot be read
         end([*nodes.values(), *others])
         rclpy.try_shutdown()
 
@@ -169,6 +176,8 @@ def main(args=None) -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / _MARK).touch()
         shutil.rmtree(args.out / 'bag', ignore_errors=True)
+        for name in ('motion.png', 'summary.json'):  # of an earlier run, beside a new bag
+            (args.out / name).unlink(missing_ok=True)
         delay_s = play(args, {name: str(path or '') for name, path in voices.items()})
         recorded = read_recorded(args.out / 'bag')
     except (FileNotFoundError, ValueError, RuntimeError) as error:
@@ -178,11 +187,15 @@ def main(args=None) -> None:
     summary = {'timing': args.timing, **summarise(recorded, delay_s)}
     (args.out / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
     names = ' and '.join(path.name for path in voices.values() if path)
-    draw(recorded, args.out / 'motion.png', delay_s, f'{names}, answered live ({args.timing})')
+    note = late_note(recorded)
+    title = f'{names}, answered live ({args.timing})'
+    draw(recorded, args.out / 'motion.png', delay_s, '\n'.join(filter(None, [title, note])))
     width = max(map(len, summary))
     for name, value in summary.items():
         print(f'{name:<{width}}  {value}')
     print(f'\n{args.out}: bag/ (mcap), motion.png, summary.json')
+    if note:
+        print(note.replace('below', 'above'))
 
 
 if __name__ == '__main__':

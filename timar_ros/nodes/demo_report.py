@@ -21,6 +21,8 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
 _LOUDNESS_HZ = 50.0
+_LATE_SHARE = 0.05  # of plans; more, and the figures are those of a busy machine
+_HOLE_FRAMES = 2.5  # frames further apart are not joined by a line
 _COLOURS = {'user': '#c8553d', 'agent': '#2a6f97'}
 
 
@@ -144,6 +146,34 @@ def summarise(recorded: Recorded, delay_s: float = 0.0) -> dict:
     return summary
 
 
+def late_note(recorded: Recorded) -> str:
+    """Return a warning where many plans were late, so that the figures mislead; else ''."""
+    late = int(float(recorded.health.get('late_plans', 0)))
+    n_plans = recorded.n_plans + late  # a late plan is not published
+    if late <= _LATE_SHARE * n_plans:
+        return ''
+    return (
+        f'{late} of {n_plans} plans were late: this machine is too busy, the figures below do not '
+        'describe the model'
+    )
+
+
+def with_holes(times_s: np.ndarray, values: np.ndarray, frame_rate: float):
+    """
+    Break a line where frames are missing, so that it is not drawn straight across.
+
+    Args:
+        times_s: `[F]`, ascending.
+        values: `[F]` or `[F, C]`.
+        frame_rate: frames a second.
+
+    Returns:
+        Times and values with a NaN in each hole.
+    """
+    holes = np.flatnonzero(np.diff(times_s) > _HOLE_FRAMES / frame_rate) + 1
+    return np.insert(times_s, holes, np.nan), np.insert(values, holes, np.nan, axis=0)
+
+
 def draw(recorded: Recorded, path, delay_s: float = 0.0, title: str = '') -> None:
     """
     Draw voices, neck and mouth over the time of the conversation.
@@ -166,20 +196,22 @@ def draw(recorded: Recorded, path, delay_s: float = 0.0, title: str = '') -> Non
         voices.fill_between(time_s, sign * loud, color=_COLOURS[voice], lw=0, label=voice)
     voices.set(ylabel='voices', yticks=[], ylim=(-1.1, 1.1))
     voices.legend(loc='upper right', ncol=2, frameon=False)
-    degrees = np.rad2deg(recorded.neck)
+    line_s, degrees = with_holes(lived_s, np.rad2deg(recorded.neck), recorded.frame_rate)
+    _, jaw = with_holes(lived_s, np.rad2deg(recorded.jaw_open), recorded.frame_rate)
     for axis, name, colour in (
         (0, 'nod (down +)', '#14213d'),
         (1, 'turn (left +)', '#e09f3e'),
         (2, 'tilt', '#9aa5b1'),
     ):
-        neck.plot(lived_s, degrees[:, axis], label=name, color=colour, lw=1.4)
+        neck.plot(line_s, degrees[:, axis], label=name, color=colour, lw=1.4)
     neck.axhline(0, color='0.85', lw=0.8, zorder=0)
     neck.set(ylabel='neck, degrees')
     neck.legend(loc='upper right', ncol=3, frameon=False)
-    mouth.plot(lived_s, np.rad2deg(recorded.jaw_open), color='#6a4c93', lw=1.2, label='jaw open')
+    mouth.plot(line_s, jaw, color='#6a4c93', lw=1.2, label='jaw open')
+    top = max(float(np.rad2deg(recorded.jaw_open.max())), 1.0)
+    mouth.set_ylim(-0.05 * top, 1.1 * top)  # else a mouth that rests is magnified noise
     if 'agent' in recorded.voices:
         loud = voice_envelope(*recorded.voices['agent'], _LOUDNESS_HZ)
-        top = max(float(np.rad2deg(recorded.jaw_open.max())), 1.0)
         time_s = np.arange(len(loud)) / _LOUDNESS_HZ
         mouth.fill_between(
             time_s, top * loud / max(loud.max(), 1e-9), color=_COLOURS['agent'], alpha=0.25, lw=0,

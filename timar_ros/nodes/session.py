@@ -169,7 +169,8 @@ class Session:
                 self.n_late_plans += 1
                 self._warn(
                     f'a plan came after its first frame was due: {engine_ms:.0f} ms of planning; '
-                    'the plan in force goes on; raise plan_latency_ms or take smaller weights'
+                    'the plan in force goes on; this machine is too slow or too busy: end other '
+                    'programs, or raise plan_latency_ms, or take smaller weights'
                 )
             latency_ms = (self._now_ns() - moment_ns) / 1e6
             self.times.latency.append(latency_ms)
