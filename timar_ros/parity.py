@@ -194,7 +194,9 @@ def main(args=None) -> int:
     if options.dtype != 'float32':
         return 0  # shown, not judged
     is_equal = worst <= BOUND
-    print(f'largest {worst:.1e}, bound {BOUND:.0e}: {"equal" if is_equal else "different"}')
+    # Not among the items, which programs read line by line.
+    verdict = f'largest {worst:.1e}, bound {BOUND:.0e}: {"equal" if is_equal else "different"}'
+    print(verdict, file=sys.stderr)
     return int(not is_equal)
 
 

@@ -56,8 +56,10 @@ def test_the_command_prints_a_line_an_item_and_succeeds(folder, capsys):
 
     assert parity.main([str(folder)]) == 0
 
-    *lines, last = capsys.readouterr().out.strip().split('\n')
-    assert last.startswith('largest ') and last.endswith(', bound 1e-04: equal')
+    printed = capsys.readouterr()
+    verdict = printed.err.strip().split('\n')[-1]
+    assert verdict.startswith('largest ') and verdict.endswith(', bound 1e-04: equal')
+    lines = printed.out.strip().split('\n')
     assert [line.split()[0] for line in lines] == [
         'speech_tokens_turn0', 'paper/motion', 'iterative/motion', 'loss/mse', 'loss/vb',
         'loss/loss',
@@ -79,8 +81,9 @@ def test_a_changed_weight_is_noticed(folder, name, capsys):
     _change_weights(folder, change)
 
     assert parity.main([str(folder)]) == 1
-    *lines, last = capsys.readouterr().out.strip().split('\n')
-    assert last.endswith(': different')
+    printed = capsys.readouterr()
+    assert printed.err.strip().endswith(': different')
+    lines = printed.out.strip().split('\n')
     values = [float(line.split()[1]) for line in lines]
     assert max(values) > 1e-4
 
