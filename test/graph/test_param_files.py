@@ -151,6 +151,25 @@ def test_a_misspelt_nodes_name_is_warned_of(graph, tmp_path):
     assert "has a section '/**/lamps' and none for this node; did you mean 'lamp'?" in warning
 
 
+@pytest.mark.parametrize('section', ['lamp', '/lamp', '/attic/lamp', '/*/*/lamp'])
+def test_a_section_for_another_namespace_is_warned_of_with_names_that_reach_the_node(
+    graph, tmp_path, section
+):
+    text = '{}: {{ros__parameters: {{level: 1.0}}}}\n'
+    args = arguments(tmp_path, text.format(section))
+
+    params, (warning,) = declare_with(graph, args, namespace='/hall')
+
+    assert params == LampParams()
+    name = '/' + section.lstrip('/')
+    assert f"has a section for '{name}', which does not reach /hall/lamp; write" in warning
+    remedies = [word.strip("':") for word in warning.split('write ')[1].split(' or ')]
+    assert remedies == ['/hall/lamp', '/**/lamp']
+    for remedy in remedies:
+        args = arguments(tmp_path, text.format(remedy) + text.format(section))
+        assert declare_with(graph, args, namespace='/hall') == (LampParams(level=1.0), [])
+
+
 @pytest.mark.parametrize(
     ('content', 'message'),
     [

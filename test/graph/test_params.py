@@ -118,7 +118,10 @@ def test_every_parameter_describes_itself(graph):
         ({'level': '1_0'}, "level must be a number, got '1_0'"),
         ({'is_on': 1}, 'is_on must be true or false, got 1'),
         ({'is_on': 'maybe'}, "is_on must be true or false, got 'maybe'"),
-        ({'device': True}, """device must be a text, got True; .* quotes: -p "device:='...'\""""),
+        (
+            {'device': True},
+            """device must be a text, got True; .* device: 'on' in a file, -p "device:='on'\"""",
+        ),
         ({'device': 1.5}, 'device must be a text, got 1.5; .* quotes'),
         ({'rooms': 'hall'}, "rooms must be a list of texts, got 'hall'"),
         ({'levle': 1.0}, "lamp has no parameter 'levle'; did you mean 'level'"),
@@ -220,3 +223,33 @@ def test_an_empty_choice_is_shown_as_an_empty_text(graph):
         declare(node, Output)
 
     assert str(refused.value) == "output must be one of '', trajectory, none, got 'x'"
+
+
+@dataclasses.dataclass(frozen=True)
+class SwitchParams:
+    """Texts some of which YAML reads as true or false."""
+
+    mode: str = parameter('gate', 'what it does', choices=('off', 'gate'))
+    both: str = parameter('gate', 'what it does', choices=('off', 'no', 'gate'))
+
+
+def test_a_choice_that_yaml_reads_as_a_bool_needs_no_quotes(graph, tmp_path):
+    path = tmp_path / 'switch.yaml'
+    path.write_text('/**: {ros__parameters: {mode: off}}\n')
+    node = graph.node('switch', cli_args=['--ros-args', '--params-file', str(path)])
+
+    assert declare(node, SwitchParams) == SwitchParams(mode='off')
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+        ('mode', True, 'mode must be a text, got True; expected one of off, gate'),
+        ('both', False, """quotes: both: 'off' in a file, -p "both:='off'\""""),
+    ],
+)
+def test_a_bool_that_means_no_choice_or_two_is_refused(graph, name, value, message):
+    node = graph.node('switch', parameter_overrides=[Parameter(name, value=value)])
+
+    with pytest.raises(ValueError, match=message):
+        declare(node, SwitchParams)

@@ -28,11 +28,13 @@ class GivenKeys(NamedTuple):
         shared: addressed to many nodes, under a name that ends in a wildcard, and not in `own`.
         near: sections that look like a misspelling of the node's name, in files that have none
             for it: path and name.
+        elsewhere: sections for its name in another namespace, in files that have none for it.
     """
 
     own: frozenset[str]
     shared: frozenset[str]
     near: tuple[tuple[str, str], ...]
+    elsewhere: tuple[tuple[str, str], ...] = ()
 
 
 def check_arguments(args: list[str] | None = None) -> None:
@@ -79,13 +81,14 @@ def given_keys(node_name: str, args: list[str]) -> GivenKeys:
     """
     flags = _flags(args)
     own = {_key_of(rule) for rule in flags['--param']}
-    shared, near = set(), []
+    shared, near, elsewhere = set(), [], []
     base = node_name.split('/')[-1]
     for path in flags['--params-file']:
-        others, has_own = [], False
+        others, namesakes, has_own = [], [], False
         for name, keys in _sections(path).items():
             last = name.split('/')[-1]
             if not _matches(name, node_name):
+                namesakes += [(path, name)] if last == base else []
                 others += [(path, name)] if last != base and did_you_mean(last, [base]) else []
             elif last == base:
                 own |= keys
@@ -93,7 +96,8 @@ def given_keys(node_name: str, args: list[str]) -> GivenKeys:
             else:
                 shared |= keys
         near += [] if has_own else others
-    return GivenKeys(frozenset(own), frozenset(shared - own), tuple(near))
+        elsewhere += [] if has_own else namesakes
+    return GivenKeys(frozenset(own), frozenset(shared - own), tuple(near), tuple(elsewhere))
 
 
 def _flags(args: list[str]) -> dict[str, list[str]]:

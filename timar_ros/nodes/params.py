@@ -182,6 +182,12 @@ def _refused(node, unknown: list[str], fields, cli_args) -> list[str]:
             f'{path} has a section {quoted(name)} and none for this node; did you mean '
             f'{node.get_name()!r}?'
         )
+    full = node.get_fully_qualified_name()
+    for path, name in given.elsewhere[:_MOST_NAMED]:
+        node.get_logger().warning(
+            f'{path} has a section for {quoted(name)}, which does not reach {full}; write '
+            f"'{full}:' or '/**/{node.get_name()}:'"
+        )
     return [_unknown(node, name, fields) for name in unknown if name not in given.shared]
 
 
@@ -242,14 +248,15 @@ def _checked(field, kind, value):
     elements = list(value) if is_tuple and value is not None else [value]
     if is_tuple and element is str:
         elements = [text for text in elements if text != '']  # see _to_ros
-    elements = [_meant(v, element) for v in elements]
+    elements = [_meant(v, element, meta.get('choices') or ()) for v in elements]
     unit = f' {meta["unit"]}' if meta.get('unit') else ''
     for v in elements:
         if type(v) is not element:
             one, many = _NOUNS[element]
             expected = f'a list of {many}' if is_tuple else one
             raise ValueError(
-                f'{field.name} must be {expected}, got {quoted(v)}{_quotes(field, element, v)}'
+                f'{field.name} must be {expected}, got {quoted(v)}'
+                f'{_quotes(field, element, v, is_tuple)}'
             )
         if element is float and not math.isfinite(v):
             raise ValueError(f'{field.name} must be finite, got {v}')
@@ -267,15 +274,19 @@ def _checked(field, kind, value):
     return tuple(elements) if is_tuple else elements[0]
 
 
-def _meant(value, kind):
+def _meant(value, kind, choices=()):
     """
     Convert a value of a similar type if that is unambiguous; else return it unchanged.
 
-    YAML takes 5 for a whole number where 5.0 or '5' is meant, and shells take quotes away.
+    YAML takes 5 for a whole number where 5.0 or '5' is meant, and off for False; shells
+    take quotes away.
     """
     is_whole = type(value) is int
     if kind is str and is_whole:
         return str(value)
+    if kind is str and isinstance(value, bool):
+        alike = _read_as(value, choices)
+        return alike[0] if len(alike) == 1 else value
     if kind is float and is_whole and abs(value) < 2**53:
         return float(value)
     if kind is int and type(value) is float and value.is_integer() and abs(value) < 2**53:
@@ -290,11 +301,27 @@ def _meant(value, kind):
     return value
 
 
-def _quotes(field, kind, value) -> str:
+def _read_as(value: bool, choices) -> list[str]:
+    """Return the choices that YAML 1.1 reads as `value` where they have no quotes."""
+    return [choice for choice in choices if _WORDS.get(choice.lower()) is value]
+
+
+def _quotes(field, kind, value, is_tuple: bool) -> str:
     """Return how to write text that YAML takes for something else."""
     if kind is not str or not isinstance(value, bool | float):
         return ''
-    return f"""; text that looks like that needs quotes: -p "{field.name}:='...'\""""
+    choices = field.metadata.get('choices') or ()
+    if isinstance(value, bool):
+        words = _read_as(value, choices or (('on',) if value else ('off',)))
+    else:
+        words = [str(value)] if not choices or str(value) in choices else []
+    if not words:
+        return f'; expected one of {_listed(choices)}'
+    text = f"['{words[0]}']" if is_tuple else f"'{words[0]}'"
+    return (
+        f'; text that looks like that needs quotes: {field.name}: {text} in a file, '
+        f'-p "{field.name}:={text}"'
+    )
 
 
 def _to_ros(value, kind):
