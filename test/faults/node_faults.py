@@ -18,6 +18,7 @@ import types
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 import numpy as np
+from rclpy.qos import QoSProfile
 from scene import Scene
 from simulation import resident_mib
 from std_msgs.msg import ByteMultiArray, Int64
@@ -188,9 +189,15 @@ def _advertise_code(scene: Scene) -> tuple[float, int]:
     scene.begin_fault(_FAULT_S)
     node = scene.node
     look = node.get_publishers_info_by_topic
-    quality = types.SimpleNamespace(reliability=1)
-    stranger = types.SimpleNamespace(topic_type=_FOREIGN_TYPE, qos_profile=quality)
-    node.get_publishers_info_by_topic = lambda topic: [*look(topic), stranger]
+    stranger = types.SimpleNamespace(
+        topic_type=_FOREIGN_TYPE,
+        qos_profile=QoSProfile(depth=1),
+        node_name='stranger',
+        node_namespace='/',
+    )
+    node.get_publishers_info_by_topic = lambda topic: (
+        [*look(topic), stranger] if topic.endswith('user/audio') else look(topic)
+    )
     n = len(scene.partner.diagnostics)
     assert scene.graph.spin_until(lambda: len(scene.partner.diagnostics) > n + 2)
     scene.play(_FAULT_S, _FAULT_S + 1)

@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Responsible for a node's command line besides ROS's arguments: its help, and words that nobody reads.
+Responsible for a node's command line besides ROS's arguments: help, and words that nobody reads.
 
 Not for ROS's own arguments, between `--ros-args` and `--`: `param_files.check_arguments`.
 """
