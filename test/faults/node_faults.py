@@ -189,12 +189,8 @@ def _advertise_code(scene: Scene) -> tuple[float, int]:
     scene.begin_fault(_FAULT_S)
     node = scene.node
     look = node.get_publishers_info_by_topic
-    stranger = types.SimpleNamespace(
-        topic_type=_FOREIGN_TYPE,
-        qos_profile=QoSProfile(depth=1),
-        node_name='stranger',
-        node_namespace='/',
-    )
+    names = {'node_name': 'stranger', 'node_namespace': '/', 'topic_type': _FOREIGN_TYPE}
+    stranger = types.SimpleNamespace(qos_profile=QoSProfile(depth=1), **names)
     node.get_publishers_info_by_topic = lambda topic: (
         [*look(topic), stranger] if topic.endswith('user/audio') else look(topic)
     )

@@ -91,7 +91,8 @@ def test_the_utterance_after_one_that_ended_in_half_a_sample_is_read_in_full(
     reader = UtteranceReader()
     reader.read(message(data[:2001]), 0)
     reader.read(message(data[2001:4003], 1000 if is_counting else 0), 20 * MS)
-    assert reader.counters == {'empty_messages': 0, 'cut_messages': 2, 'lost_half_samples': 0}
+    counted = {name: n for name, n in reader.counters.items() if n}
+    assert counted == {'cut_messages': 2}
 
     now_ns = (20 + pause_ms) * MS
     reader.expire(now_ns)

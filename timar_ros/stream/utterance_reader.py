@@ -17,6 +17,7 @@ from timar_ros.bounds import MAX_UTTERANCE_MESSAGE_BYTES
 from timar_ros.stream.alignment import best_start, is_cut
 from timar_ros.stream.audio import AudioPacket, packet_from_fields
 from timar_ros.stream.audio_format import check_voice
+from timar_ros.stream.containers import without_header
 from timar_ros.stream.delivery import UTTERANCE_PAUSE_NS, missing_samples
 from timar_ros.strict import quoted
 
@@ -44,6 +45,7 @@ class UtteranceReader:
             'empty_messages': 0,  # without samples: ignored
             'cut_messages': 0,  # that end in mid-sample; the rest joined the next one
             'lost_half_samples': 0,  # whose other half did not come
+            'cut_headers': 0,  # messages that began with the header of a wav, which is left out
         }
 
     def read(self, msg: Any, now_ns: int) -> AudioPacket | None:
@@ -75,6 +77,12 @@ class UtteranceReader:
                 'before publishing'
             )
         check_voice(msg.sample_rate, msg.channels)
+        samples = without_header(msg.data, msg.encoding, msg.channels, msg.sample_rate)
+        if samples is not msg.data:
+            self.counters['cut_headers'] += 1
+            msg = _with_data(msg, samples, msg.first_sample)
+            if not len(samples):
+                return None
         self._check_bytes(msg)
         missing = self._missing(msg)
         data, lost = self._from_whole_sample(msg, missing, now_ns)
@@ -86,7 +94,7 @@ class UtteranceReader:
         if data is msg.data and not rest and first == msg.first_sample:
             packet = packet_from_fields(msg, max_bytes=MAX_UTTERANCE_MESSAGE_BYTES)
         else:
-            packet = self._packet(msg, data[: n_samples * frame_bytes], first)
+            packet = _packet(msg, data[: n_samples * frame_bytes], first)
 
         self.counters['lost_half_samples'] += lost
         self.counters['cut_messages'] += bool(rest)
@@ -149,20 +157,24 @@ class UtteranceReader:
         start = best_start(data, dtype, msg.channels)
         return data[start:], bool(rest) + (start > 0)
 
-    @staticmethod
-    def _packet(msg: Any, data: Any, first: int) -> AudioPacket:
-        return packet_from_fields(
-            types.SimpleNamespace(
-                header=msg.header,
-                sent=msg.sent,
-                sample_rate=msg.sample_rate,
-                channels=msg.channels,
-                encoding=msg.encoding,
-                first_sample=first,
-                data=bytes(data),
-            ),
-            max_bytes=2 * MAX_UTTERANCE_MESSAGE_BYTES,  # checked as it came
-        )
+
+def _packet(msg: Any, data: Any, first: int) -> AudioPacket:
+    return packet_from_fields(
+        _with_data(msg, data, first),
+        max_bytes=2 * MAX_UTTERANCE_MESSAGE_BYTES,  # checked as it came
+    )
+
+
+def _with_data(msg: Any, data: Any, first: int) -> types.SimpleNamespace:
+    return types.SimpleNamespace(
+        header=msg.header,
+        sent=msg.sent,
+        sample_rate=msg.sample_rate,
+        channels=msg.channels,
+        encoding=msg.encoding,
+        first_sample=first,
+        data=bytes(data),
+    )
 
 
 def _frame_bytes(msg: Any) -> int:
