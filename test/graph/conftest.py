@@ -4,6 +4,7 @@
 
 import collections
 import os
+import signal
 import threading
 import time
 
@@ -234,6 +235,14 @@ class Partner:
         """Return the motion of frames received, `[n, M]`."""
         frames = self.frames if frames is None else frames
         return np.stack([motion_from_msg(get_space(space), frame)[1] for frame in frames])
+
+
+@pytest.fixture(autouse=True, scope='session')
+def default_hangup():
+    """Let programs see SIGHUP as a terminal starts them, also where tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture(scope='session')

@@ -106,7 +106,8 @@ class FakeNode:
 
     def get_publishers_info_by_topic(self, _):
         quality = types.SimpleNamespace(reliability=1)
-        return [types.SimpleNamespace(topic_type=t, qos_profile=quality) for t in self.offered]
+        same = {'qos_profile': quality, 'node_name': 'stranger', 'node_namespace': '/'}
+        return [types.SimpleNamespace(topic_type=kind, **same) for kind in self.offered]
 
     def create_subscription(self, cls, topic, callback, qos):
         if self.n_failures:

@@ -50,6 +50,7 @@ class Processes:
     def leave(self) -> None:
         """Part from the others."""
         if self.n > 1:
+            torch.distributed.barrier()  # none ends while another still talks to it
             torch.distributed.destroy_process_group()
 
     def share(self, first: int, n: int) -> range:
