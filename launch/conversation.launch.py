@@ -4,8 +4,9 @@
 Launch a robot in conversation: microphone, speaker, conversation, neck and face, each at choice.
 
 `ros2 launch timar_ros conversation.launch.py --show-args` describes the arguments. The
-conversation node has a life cycle: it configures and activates itself once, and then belongs to
-whoever sends it transitions. A launch file that sends them would reach every node of that name.
+conversation node has a life cycle: it configures and activates itself once, and from then on
+obeys requests from any client. A launch file that sends requests would reach every node of that
+name.
 """
 
 from launch import LaunchDescription

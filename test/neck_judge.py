@@ -72,13 +72,7 @@ class Judge:
         h = length_s[:, None]
         p0, v0, a0 = start[:, 0], start[:, 1] * h, start[:, 2] * h**2
         p1, v1, a1 = end[:, 0], end[:, 1] * h, end[:, 2] * h**2
-        d = p1 - p0
-        coefficients = np.stack([
-            p0, v0, a0 / 2,
-            10 * d - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1,
-            -15 * d + 8 * v0 + 7 * v1 + 1.5 * a0 - a1,
-            6 * d - 3 * v0 - 3 * v1 - 0.5 * a0 + 0.5 * a1,
-        ])  # fmt: skip
+        coefficients = _quintic(p0, v0, a0, p1, v1, a1)
         for order in range(4):
             powers = _U[:, None] ** np.arange(len(coefficients))
             value = np.einsum('pnj,up->nuj', coefficients, powers) / h[:, None] ** order
@@ -176,18 +170,23 @@ def _sample(knots, states, time_ns: int) -> np.ndarray:
     u = (time_ns - knots[after - 1]) / 1e9 / h
     p0, v0, a0 = states[after - 1] * np.array([1, h, h * h])[:, None]
     p1, v1, a1 = states[after] * np.array([1, h, h * h])[:, None]
-    d = p1 - p0
-    c = np.stack([
-        p0, v0, a0 / 2,
-        10 * d - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1,
-        -15 * d + 8 * v0 + 7 * v1 + 1.5 * a0 - a1,
-        6 * d - 3 * v0 - 3 * v1 - 0.5 * a0 + 0.5 * a1,
-    ])  # fmt: skip
+    c = _quintic(p0, v0, a0, p1, v1, a1)
     result = []
     for order in range(3):
         result.append(u ** np.arange(len(c)) @ c / h**order)
         c = c[1:] * np.arange(1, len(c))[:, None]
     return np.stack(result)
+
+
+def _quintic(p0, v0, a0, p1, v1, a1) -> np.ndarray:
+    """Return coefficients `[6, ...]` of an interval, in units of its length."""
+    d = p1 - p0
+    return np.stack([
+        p0, v0, a0 / 2,
+        10 * d - 6 * v0 - 4 * v1 - 1.5 * a0 + 0.5 * a1,
+        -15 * d + 8 * v0 + 7 * v1 + 1.5 * a0 - a1,
+        6 * d - 3 * v0 - 3 * v1 - 0.5 * a0 + 0.5 * a1,
+    ])  # fmt: skip
 
 
 def judge_targets(judge: Judge, targets, position_slack: float = 1e-9) -> None:

@@ -51,7 +51,7 @@ class Row:
         off_deg: how far the head was off the clean run at most.
         right_deg: how far, from two turns after the fault's end on.
         softer_db: how much softer than without the fault the user is heard, `AFTER_S` after its
-            end: by so much louder the voice is remembered.
+            end, since the voice is remembered as that much louder.
         right_after_s: when, after the fault's end, it was off for the last time.
         peak_kib: audio and motion held.
         slowest_ms: the longest call.

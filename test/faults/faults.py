@@ -352,7 +352,7 @@ FAULTS = (
         )
     ),
     Fault(
-        'integers sent as floats for 3 s',  # for so long it is no glitch, but how loud the user is
+        'integers sent as floats for 3 s',  # too long for a glitch: counts as loudness
         _user_only(_scale(32768)),
         ('user_clipped_samples',),
         softer_db=26.0,

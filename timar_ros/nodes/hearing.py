@@ -7,8 +7,9 @@ Responsible for following the graph: who publishes on a topic, as what. Not for 
 hold; they are passed on as they came.
 """
 
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from timar_ros.nodes.matching import reliability_for
 from timar_ros.nodes.message_class import message_class
 from timar_ros.nodes.publishers import full_name
 from timar_ros.stream.audio_types import AUDIO_CHUNK, AUDIO_INFO, is_known, preference
@@ -141,12 +142,7 @@ class VoiceSubscription:
         return self._choice
 
     def _subscribe(self, type_name: str, offered) -> None:
-        # Best effort meets every publisher; reliable meets only reliable ones, and loses nothing.
-        reliability = (
-            ReliabilityPolicy.BEST_EFFORT
-            if ReliabilityPolicy.BEST_EFFORT in offered
-            else ReliabilityPolicy.RELIABLE
-        )
+        reliability = reliability_for(offered)
         wanted = type_name, reliability
         if self._current == wanted:
             return

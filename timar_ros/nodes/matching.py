@@ -9,6 +9,17 @@ Responsible for meeting best-effort publishers as well as reliable ones. Not for
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 
+def reliability_for(offered) -> ReliabilityPolicy:
+    """
+    Return the reliability that a subscription needs beside publishers that offer `offered`.
+
+    Best effort receives from every publisher; reliable only from reliable ones, and loses nothing.
+    """
+    if ReliabilityPolicy.BEST_EFFORT in offered:
+        return ReliabilityPolicy.BEST_EFFORT
+    return ReliabilityPolicy.RELIABLE
+
+
 class MatchedSubscription:
     """
     Subscribe reliably, or with best effort where a publisher offers no more.
@@ -43,11 +54,7 @@ class MatchedSubscription:
             info.qos_profile.reliability
             for info in self._node.get_publishers_info_by_topic(resolved)
         ]
-        wanted = (
-            ReliabilityPolicy.BEST_EFFORT
-            if ReliabilityPolicy.BEST_EFFORT in offered
-            else ReliabilityPolicy.RELIABLE
-        )
+        wanted = reliability_for(offered)
         # Without publishers the subscription stays: the next one is probably like the last.
         if wanted == self._reliability or (not offered and self._subscription is not None):
             return
