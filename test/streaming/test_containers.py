@@ -9,9 +9,10 @@ import wave
 import numpy as np
 import pytest
 
-from timar_ros.stream.containers import without_header
+from timar_ros.stream.containers import Unwrapping, unwrap
 from timar_ros.stream.utterance_reader import UtteranceReader
 
+FORM = ('pcm_s16le', 1, 24_000)
 SAMPLES = (3000 * np.sin(np.arange(2400) / 9)).astype('<i2')
 
 
@@ -54,12 +55,12 @@ def test_the_header_of_a_wav_is_left_out_and_counted(size):
 def test_what_follows_the_samples_of_a_wav_is_left_out():
     data = as_wav(SAMPLES) + b'LIST\x04\x00\x00\x00INFO'
 
-    assert without_header(data, 'pcm_s16le', 1, 24_000) == SAMPLES.tobytes()
+    assert unwrap(Unwrapping(), data, FORM).samples == SAMPLES.tobytes()
 
 
 def test_a_header_that_contradicts_the_message_is_refused_with_both():
     with pytest.raises(ValueError, match=r'24000 Hz.* 1 channels, 16000 Hz'):
-        without_header(as_wav(SAMPLES, rate_hz=16_000), 'pcm_s16le', 1, 24_000)
+        unwrap(Unwrapping(), as_wav(SAMPLES, rate_hz=16_000), FORM)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +82,4 @@ def test_plain_samples_are_never_taken_for_a_container():
 
     for begin in rng.integers(0, 256, (20_000, 64), dtype=np.uint8):
         data = begin.tobytes()
-        assert without_header(data, 'pcm_s16le', 1, 24_000) is data
+        assert unwrap(Unwrapping(), data, FORM).samples == data

@@ -174,6 +174,11 @@ class SpeakerNode(Node):
                 'messages on speaker/utterance end in mid-sample, as HTTP chunks do; the rest of '
                 'each is joined with the next message'
             )
+        if after['cut_headers'] and not before['cut_headers']:
+            self.get_logger().warning(
+                'messages on speaker/utterance hold a wav with its header; only its samples are '
+                'spoken; ask the TTS for pcm'
+            )
         lost = after['lost_samples'] - before['lost_samples']
         if lost:
             rate_hz = self._params.sample_rate_hz
