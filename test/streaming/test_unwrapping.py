@@ -151,6 +151,14 @@ def test_other_formats_are_refused_to_their_end_and_the_next_utterance_is_spoken
     np.testing.assert_array_equal(out, np.frombuffer(PCM, '<i2'))
 
 
+def test_quiet_bytes_that_a_sender_counts_on_from_what_was_refused_are_refused_too():
+    reader = UtteranceReader()
+    with pytest.raises(ValueError, match='got mp3'):
+        reader.read(message(MP3), 0)
+    with pytest.raises(ValueError, match='got what continues'):
+        reader.read(message(bytes(2000), len(MP3) // 2), 20 * MS)
+
+
 def test_random_samples_are_never_mistaken_for_a_file():
     data = np.random.default_rng(0).integers(0, 256, (100_000, 64), np.uint8)
     for begin in (b'', b'{"', b'ID3', b'\xff\xfb', b'Ogg'):
