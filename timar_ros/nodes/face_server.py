@@ -231,7 +231,7 @@ class FaceServer:
             raise web.HTTPMisdirectedRequest(text=_unknown_host(host))
         name = request.match_info['name'] or 'index.html'
         if name not in self._page.files:
-            raise web.HTTPNotFound(text=f'no {name[:40]} here; the face is at /\n')
+            raise web.HTTPNotFound(text=f'no {name[:40]} here; the page is index.html\n')
         file = self._page.files[name]
         return web.Response(body=file.body, content_type=file.content_type, charset='utf-8')
 

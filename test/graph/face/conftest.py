@@ -16,6 +16,7 @@ from pathlib import Path
 import shutil
 import struct
 import subprocess
+import sys
 import threading
 import time
 
@@ -24,6 +25,7 @@ from PIL import Image
 import pytest
 
 aiohttp = pytest.importorskip('aiohttp', reason='no aiohttp here: pip install aiohttp')
+sys.path.insert(0, str(Path(__file__).parent))
 
 from rclpy.parameter import Parameter  # noqa: E402
 

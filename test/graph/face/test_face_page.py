@@ -7,6 +7,7 @@ import http.server
 import threading
 import time
 
+from face_sleep import IS_ASLEEP
 import numpy as np
 import pytest
 
@@ -120,9 +121,7 @@ def test_a_lost_robot_falls_asleep_and_wakes_when_its_node_is_back(browser, robo
 
     robot.server.close()
     browser.wait_for('!timar.link.isUp')
-    browser.wait_for(
-        'timar.face.drawn[0] > 0.99 && performance.now() - timar.link.downSince > 6500'
-    )
+    browser.wait_for(IS_ASLEEP)
     asleep = browser.picture()
     robot.server = FaceServer(ServerConfig(port=port), lambda: time.time_ns() / 1e6)
     browser.wait_for('timar.link.isUp')

@@ -7,6 +7,7 @@ import socket
 import socketserver
 import threading
 
+from face_sleep import IS_ASLEEP
 import pytest
 
 
@@ -18,10 +19,13 @@ class Proxy(socketserver.ThreadingTCPServer):
     def __init__(self, port):
         super().__init__(('127.0.0.1', 0), None)
         self.port = port
+        self.passes_sockets = True
+        self.url = f'http://127.0.0.1:{self.server_address[1]}/face/'
 
     def finish_request(self, request, client_address):
         begin = request.recv(65536)
-        if b' /face/' not in begin.split(b'\r\n')[0]:
+        path = begin.split(b'\r\n')[0]
+        if b' /face/' not in path or (b'/socket' in path and not self.passes_sockets):
             return
         with socket.create_connection(('127.0.0.1', self.port)) as robot:
             robot.sendall(begin.replace(b' /face/', b' /', 1))
@@ -42,14 +46,30 @@ def proxy(robot):
     server = Proxy(robot.server.port)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f'http://127.0.0.1:{server.server_address[1]}/face/'
+    yield server
     server.shutdown()
     server.server_close()
 
 
 def test_the_face_moves_below_a_path_of_a_proxy(browser, robot, proxy):
-    browser.open(f'{proxy}?still&kiosk')
+    browser.open(f'{proxy.url}?still&kiosk')
 
     robot.show(jawOpen=0.4)
 
     browser.wait_for(f'timar.log.newest === {robot.n_plans}')
+
+
+def test_a_face_that_has_never_reached_its_robot_falls_asleep_and_wakes_when_it_does(
+    browser, proxy
+):
+    proxy.passes_sockets = False
+    browser.call('Page.navigate', url=f'{proxy.url}?kiosk')
+
+    browser.wait_for('window.timar && timar.log.n.frames > 3')
+    browser.wait_for(IS_ASLEEP)
+    n_opened = browser.ask('timar.link.n.opened')
+    proxy.passes_sockets = True
+    browser.wait_for('timar.link.isUp && timar.face.drawn[0] < 0.01')
+
+    assert n_opened == 0
+    browser.forgive()  # it logs that no socket opened

@@ -240,3 +240,12 @@ def test_others_in_the_network_reach_it_only_if_told_so(serve):
     assert server._socket.getsockname()[0] == '127.0.0.1'
     everywhere = serve(host='0.0.0.0')
     assert everywhere.url == f'http://{socket.gethostname()}:{everywhere.port}/'
+
+
+def test_the_way_to_the_page_from_an_unknown_one_holds_below_a_path_of_a_proxy_too(serve):
+    status, text, _ = run(status_of(serve(), 'gone.html'))
+
+    assert status == 404
+    assert 'gone.html' in text
+    assert 'index.html' in text
+    assert ' /' not in text
