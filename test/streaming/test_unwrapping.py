@@ -176,3 +176,13 @@ def test_a_tone_that_repeats_at_the_distance_of_mp3_frames_is_spoken():
 
     assert sound[:4] == MP3[:4] == sound[192:196]
     assert other_format(sound, 'pcm_s16le') is None
+
+
+def test_a_voice_that_follows_an_error_text_at_once_is_spoken_in_full():
+    reader = UtteranceReader()
+    with pytest.raises(ValueError, match='got JSON'):
+        reader.read(message(OTHERS['JSON']), 0)
+
+    out, _ = spoken(reader, [message(PCM[:1500]), message(PCM[1500:], 750)], begin_ms=20)
+
+    np.testing.assert_array_equal(out, np.frombuffer(PCM, '<i2'))
