@@ -12,10 +12,17 @@ Knows the messages and when they came, in steady time; knows nothing of the code
                    velocity, within 10 %.
 """
 
+import functools
+
 import numpy as np
 
 LIMITS = ('velocity_rad_s', 'acceleration_rad_s2', 'jerk_rad_s3')
 NAMES = ('position', 'velocity', 'acceleration', 'jerk', 'jump', 'arrival')
+# A start is safe for controllers that stand this far from where the joints are measured.
+MOST_LIED_RAD = 0.35
+# Joints measured further outside their range are refused: nothing may begin there.
+_MOST_OUTSIDE_RAD = 0.2
+_LATE_NS = 5_000_000
 _U = np.linspace(0, 1, 9)
 
 
@@ -50,23 +57,42 @@ class Judge:
         """Let the next position lie outside the range: the motion begins there."""
         self._outside = None
 
+    def beyond(self, position):
+        """Return how far positions `[..., J]` lie outside the range, rad; below 0: inside."""
+        outside = np.maximum(position - self.upper, self.lower - position)
+        return np.maximum(outside, -1e9)  # a joint without stops
+
     def judge_positions(self, position, time_ns) -> None:
         """Judge positions `[n, J]`, in the order in which they are played."""
         if not len(position):
             return
-        outside = np.maximum(position - self.upper, self.lower - position)
-        outside = np.maximum(outside, -1e9)  # a joint without stops
+        outside = self.beyond(position)
         begin = outside[0] if self._outside is None else self._outside
         # Outside at the start a joint may stay outside, but go no further, until it is inside.
-        least = np.maximum(np.minimum.accumulate(np.vstack([begin, outside]), axis=0), 0.0)
-        self._outside = least[-1]
+        least = np.minimum.accumulate(np.vstack([begin, outside]), axis=0)
+        self._outside = np.maximum(least[-1], 0.0)
+        self.judge_range(position, time_ns, least[:-1])
+
+    def judge_range(self, position, time_ns, most_outside) -> None:
+        """Judge positions `[n, J]` that may be outside the range by so much (below 0: none)."""
+        outside, most_outside = self.beyond(position), np.maximum(most_outside, 0.0)
         range_rad = np.where(np.isfinite(self.upper), self.upper - self.lower, np.inf)
         used = 1 + 2 * outside / range_rad
-        share = np.where(outside > least[:-1], 1 + outside - least[:-1], np.minimum(used, 1.0))
+        share = np.where(outside > most_outside, 1 + outside - most_outside, np.minimum(used, 1.0))
+        share = np.maximum(share, outside / _MOST_OUTSIDE_RAD)
         self.note('position', np.where(np.isfinite(position), share, np.inf).max(), time_ns)
 
-    def judge_quintics(self, start, end, length_s, time_ns, has_range=True) -> None:
-        """Judge quintics from states `[n, 3, J]` to states in `[n]` seconds each."""
+    def judge_quintics(self, start, end, length_s, time_ns, judge_range=None) -> None:
+        """
+        Judge quintics.
+
+        Args:
+            start: states `[n, 3, J]`.
+            end: likewise.
+            length_s: `[n]` s, of each.
+            time_ns: when they are played.
+            judge_range: takes positions `[m, J]`; None: they are not judged.
+        """
         if not len(length_s):
             return
         h = length_s[:, None]
@@ -76,8 +102,8 @@ class Judge:
         for order in range(4):
             powers = _U[:, None] ** np.arange(len(coefficients))
             value = np.einsum('pnj,up->nuj', coefficients, powers) / h[:, None] ** order
-            if order == 0 and has_range:
-                self.judge_positions(value.reshape(-1, value.shape[-1]), time_ns)
+            if order == 0 and judge_range is not None:
+                judge_range(value.reshape(-1, value.shape[-1]), time_ns)
             elif order:
                 share = np.abs(value).max(axis=(0, 1)) / self.limits[order - 1]
                 self.note(NAMES[order], share.max(), time_ns)
@@ -106,8 +132,9 @@ class PlayedTrajectories:
         self._before = (0, np.stack([position, zero, zero]))
         self._knots, self._states = np.zeros(0, np.int64), np.zeros((0, 3, len(position)))
         self._came_ns = 0
+        self._is_own = False  # the command is what trajectories said
 
-    def receive(self, knots, states, now_ns: int, moved=None, is_judged=True) -> None:
+    def receive(self, knots, states, now_ns: int, moved=None, is_shown=False) -> bool:
         """
         Replace the trajectory.
 
@@ -116,26 +143,44 @@ class PlayedTrajectories:
             states: `[n, 3, J]` position, velocity, acceleration.
             now_ns: when it comes.
             moved: `[J]` where the joints are, if not behind the command; their velocity is 0.
-            is_judged: whether the way to a first point ahead counts.
+            is_shown: three samples had the joints at the first point. Where they are not near it
+                the samples lied, and no sender can know better: such a way is not judged. But
+                what trajectories commanded the sender does know.
+
+        Returns:
+            Whether a way to a first point was not judged.
         """
         self.finish(now_ns)
         here = self.state(now_ns)
+        is_own, self._is_own = self._is_own, True
+        is_lied = False
         if knots[0] <= now_ns:
             new = _sample(knots, states, now_ns)
             scale = np.array([1e-9, 1e-7, 1e-5])[:, None]
             self._judge.note('jump', (np.abs(new - here) / scale).max(), now_ns)
         else:
-            self._judge.begin_anywhere()
-        if knots[0] > now_ns and is_judged:
             measured = self.state(now_ns - self._lag_ns) * [[1.0], [1.0], [0.0]]
             if moved is not None:
                 measured = np.stack([moved, np.zeros(len(moved)), np.zeros(len(moved))])
             length_s = np.array([(knots[0] - now_ns) / 1e9])
-            for begin in (here, measured):
-                # The range is not for a joint that begins outside; limits of speed are.
-                self._judge.judge_quintics(begin[None], states[:1], length_s, now_ns, False)
+            for begin, is_known in ((here, is_own), (measured, is_own and moved is None)):
+                is_far = np.abs(states[0, 0] - begin[0]).max() > MOST_LIED_RAD
+                if is_shown and is_far and not is_known:
+                    is_lied = True
+                    continue
+                # Further outside than both its ends it never goes.
+                most = self._judge.beyond(np.stack([begin[0], states[0, 0]])).max(axis=0)
+                self._judge.judge_quintics(
+                    begin[None],
+                    states[:1],
+                    length_s,
+                    now_ns,
+                    functools.partial(self._judge.judge_range, most_outside=most),
+                )
+            self._judge.begin_anywhere()
         self._before, self._came_ns = (now_ns, here), now_ns
         self._knots, self._states = knots, states
+        return is_lied
 
     def finish(self, now_ns: int) -> None:
         """Judge what was played since the last trajectory came."""
@@ -143,13 +188,13 @@ class PlayedTrajectories:
             return
         played = (self._knots[:-1] < now_ns) & (self._knots[1:] > self._came_ns)
         # What was played of an interval before this trajectory came was judged then.
-        for part, has_range in (
-            (played & (self._knots[:-1] < self._came_ns), False),
-            (played & (self._knots[:-1] >= self._came_ns), True),
+        for part, judge_range in (
+            (played & (self._knots[:-1] < self._came_ns), None),
+            (played & (self._knots[:-1] >= self._came_ns), self._judge.judge_positions),
         ):
             lengths_s = np.diff(self._knots)[part] / 1e9
             ends = self._states[:-1][part], self._states[1:][part]
-            self._judge.judge_quintics(*ends, lengths_s, self._came_ns, has_range)
+            self._judge.judge_quintics(*ends, lengths_s, self._came_ns, judge_range)
 
     def state(self, time_ns: int) -> np.ndarray:
         """Return position, velocity, acceleration `[3, J]` that is commanded at a time."""
@@ -195,35 +240,38 @@ def judge_targets(judge: Judge, targets, position_slack: float = 1e-9) -> None:
 
     Args:
         judge: takes the shares.
-        targets: (stamp ns, arrival ns in steady time, position [J], velocity [J]), in order.
+        targets: (stamp, arrival, position [J], velocity [J]), in order; both times are ns of
+            steady time, the stamp by the clock as it was set then.
         position_slack: rad, of rounding.
     """
-    if len(targets) < 3:
+    if not targets:
         return
     stamp, arrival = (np.array([t[i] for t in targets]) for i in (0, 1))
     position, velocity = (np.array([t[i] for t in targets]) for i in (2, 3))
     judge.judge_positions(position, arrival[0])
+    _note_worst(judge, 'velocity', np.abs(velocity) / judge.limits[0], arrival)
+    if len(targets) < 2:
+        return
     moved = np.abs(np.diff(position, axis=0)) - position_slack
     by_arrival = moved / (judge.limits[0] * np.maximum(np.diff(arrival), 1)[:, None] / 1e9)
-    _note_worst(judge, 'arrival', by_arrival / 1.1, arrival)
-    _note_worst(judge, 'velocity', np.abs(velocity) / judge.limits[0], arrival)
-    # A clock that was set between two stamps makes them incomparable.
-    step = np.diff(stamp) - np.diff(arrival)
-    is_same_clock = np.abs(step) < 1_000_000
-    h = np.where(is_same_clock, np.diff(stamp), 1)[:, None] / 1e9
-    ok = is_same_clock[:, None]
-    _note_worst(judge, 'velocity', np.where(ok, moved / (judge.limits[0] * h), 0.0), arrival)
-    mean = np.where(ok, np.diff(velocity, axis=0) / h, 0.0)
-    slack = 1e-9 / h
-    share = (np.abs(mean) - slack) / judge.limits[1]
-    _note_worst(judge, 'acceleration', np.where(ok, share, 0.0), arrival)
-    is_regular = (np.diff(arrival) < 50_000_000) & is_same_clock
-    both = (is_regular[1:] & is_regular[:-1])[:, None]
+    _note_worst(judge, 'arrival', by_arrival / 1.1, arrival[1:])
+    h = np.maximum(np.diff(stamp), 1)[:, None] / 1e9
+    _note_worst(judge, 'velocity', moved / (judge.limits[0] * h), arrival[1:])
+    mean, slack = np.diff(velocity, axis=0) / h, 1e-9 / h
+    _note_worst(judge, 'acceleration', (np.abs(mean) - slack) / judge.limits[1], arrival[1:])
+    # A target that its sender held back (a stopped process) is played longer than its stamp says:
+    # the motion waits for it. By stamps the velocity then changes more slowly, and jerk has no
+    # meaning.
+    delay = (arrival - stamp)[:-1]
+    is_late = delay > np.median(delay) + _LATE_NS
     apart = (h[1:] + h[:-1]) / 2
     share = (np.abs(np.diff(mean, axis=0)) - 2 * slack[1:]) / (judge.limits[2] * apart)
-    _note_worst(judge, 'jerk', np.where(both, share, 0.0), arrival)
+    share = np.where((is_late[1:] | is_late[:-1])[:, None], 0.0, share)
+    _note_worst(judge, 'jerk', share, arrival[2:])
 
 
 def _note_worst(judge: Judge, name: str, shares, times) -> None:
+    if not len(shares):
+        return
     worst = int(np.argmax(shares.max(axis=1)))
     judge.note(name, shares[worst].max(), times[worst])

@@ -61,7 +61,7 @@ def _measure(kind: str, duration_s: float) -> Callable[[World], None]:
 
 def _stall(duration_s: float) -> Callable[[World], None]:
     def stall(world: World) -> None:
-        world.steady_ns += round(duration_s * 1000) * MS
+        world.stop_process(round(duration_s * 1000) * MS)
 
     return stall
 

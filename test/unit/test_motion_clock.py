@@ -77,3 +77,32 @@ def test_time_that_is_skipped_is_not_played():
     clock.skip(590 * MS)
     assert clock.look(BEGIN + 610 * MS, 610 * MS) == BEGIN + 20 * MS
     assert clock.shift_ns == 590 * MS
+
+
+def test_a_simulated_clock_that_is_set_to_and_fro_is_not_taken_for_a_faster_one():
+    clock = MotionClock()
+
+    def offset(ms):
+        if ms < 1_000:
+            return 0
+        return 900 * MS if ms < 1_010 else -4_100 * MS if ms < 1_500 else 900 * MS
+
+    steady, motion = _run(clock, offset, True)
+    np.testing.assert_array_equal(motion, BEGIN + steady)
+
+
+def test_a_simulated_clock_that_is_set_forward_twice_is_not_taken_for_a_faster_one():
+    clock = MotionClock()
+
+    def offset(ms):
+        return sum(900 * MS for set_ms in (1_000, 1_010, 1_500) if ms >= set_ms)
+
+    steady, motion = _run(clock, offset, True)
+    np.testing.assert_array_equal(motion, BEGIN + steady)
+
+
+@pytest.mark.parametrize('rate', [20.0, 90.0])
+def test_the_rate_of_a_simulation_that_runs_many_times_faster_is_found(rate):
+    clock = MotionClock()
+    _, motion = _run(clock, lambda ms: (rate - 1) * ms * MS, True)
+    np.testing.assert_allclose(np.diff(motion)[100:], rate * 10 * MS, atol=1_000)

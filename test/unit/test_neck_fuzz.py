@@ -54,7 +54,7 @@ def _state(position, velocity=0.0, acceleration=0.0):
 )
 def test_the_judge_of_trajectories_sees_each_limit_broken(end, limit):
     judge = Judge(ROBOT)
-    judge.judge_quintics(_state(0.0)[None], end[None], np.array([0.1]), 0)
+    judge.judge_quintics(_state(0.0)[None], end[None], np.array([0.1]), 0, judge.judge_positions)
     assert judge.shares[limit] > 1.1
 
 

@@ -64,7 +64,12 @@ class Stage:
         target = self.player.target()
         if target is not None:
             self.player.sent()
-            self.sent.append((target.stamp_ns, self.steady_ns, target.position, target.velocity))
+            self.keep(target)
+
+    def keep(self, target):
+        """Keep a target: the steady time of its stamp by the clock now, its arrival, its state."""
+        stamp_ns = target.stamp_ns - self.ros_ns + self.steady_ns
+        self.sent.append((stamp_ns, self.steady_ns, target.position, target.velocity))
 
     def judged(self) -> dict:
         """Return the shares of the limits that were used."""
@@ -98,8 +103,8 @@ def test_a_clock_that_is_set_in_mid_motion_does_not_throw_the_head(step_s, perio
     stage.run(1.5)
     _assert_limits_kept(stage)
     newest = stage.sent[-1]
-    stamp_ns = newest[0] if period_ns else newest[2].stamp_ns
-    assert abs(stamp_ns - stage.ros_ns) < 300 * MS, 'stamps follow the clock'
+    ahead_ns = newest[0] - stage.steady_ns if period_ns else newest[2].stamp_ns - stage.ros_ns
+    assert abs(ahead_ns) < 300 * MS, 'stamps follow the clock'
 
 
 @pytest.mark.parametrize('pause_s', [0.06, 0.1, 0.3, 0.6, 3.0])
@@ -115,6 +120,22 @@ def test_a_process_that_was_stopped_goes_on_from_its_last_target(pause_s):
         assert np.abs(stage.sent[n][3]).max() < 0.1, 'it has come to rest meanwhile'
 
 
+@pytest.mark.parametrize('n_before', [0, 1, 2])
+def test_a_process_that_was_stopped_before_its_first_targets_does_not_throw_the_head(n_before):
+    stage = Stage(PERIOD_NS)
+    while not stage.neck.has_begun or len(stage.sent) < n_before:
+        if not n_before:
+            stage._send_target = lambda: None
+        stage.step()
+    stage._send_target = lambda: Stage._send_target(stage)
+    stage.wait(1_300 * MS)
+    stage.run(0.01)
+    np.testing.assert_array_equal(stage.sent[n_before][2], 0.0)  # where the joints are
+    stage.run(2.0)
+    _assert_limits_kept(stage)
+    assert np.ptp([target[2] for target in stage.sent], axis=0).max() > 0.2, 'it nods'
+
+
 @pytest.mark.parametrize('delay_ms', [4, 30, 300, 600])
 def test_a_target_that_came_out_late_is_gone_on_from(delay_ms):
     stage = Stage(PERIOD_NS)
@@ -124,7 +145,7 @@ def test_a_target_that_came_out_late_is_gone_on_from(delay_ms):
     target = stage.player.target()
     stage.wait(delay_ms * MS)
     stage.player.sent()
-    stage.sent.append((target.stamp_ns, stage.steady_ns, target.position, target.velocity))
+    stage.keep(target)
     stage.run(1.0)
     shares = stage.judged()
     assert shares['arrival'] <= 1 and shares['position'] <= 1
@@ -142,7 +163,7 @@ def test_the_very_first_target_may_be_late():
         target = stage.player.target()
         stage.wait(delay_ms * MS)
         stage.player.sent()
-        stage.sent.append((target.stamp_ns, stage.steady_ns, target.position, target.velocity))
+        stage.keep(target)
         stage.wait(PERIOD_NS)
         stage.player.update()
     assert stage.judged()['arrival'] <= 1

@@ -23,6 +23,7 @@ _JUMP_NS = 100_000_000
 _MOST_CREDIT_NS = 500_000_000
 _RATE_OVER_NS = 2 * _SECOND_NS  # the rate of simulated time is averaged over about this
 _RATE_GROWS, _HIGHEST_RATE = 1.05, 100.0
+_MANY_JUMPS = 3  # forward, look after look: not a clock that is set but a higher rate
 
 
 class MotionClock:
@@ -38,7 +39,7 @@ class MotionClock:
         self._motion_ns = 0
         self._last = None  # (ROS time, steady time, is simulated)
         self._rate = 1.0  # of simulated time
-        self._has_jumped = False  # at the last look
+        self._n_jumps = 0  # forward, at the last looks
         self._credit_ns = 0.0  # simulated time that may still come without being a jump
 
     def look(self, ros_ns: int, steady_ns: int, is_simulated: bool = False) -> int:
@@ -83,11 +84,11 @@ class MotionClock:
         if 0 <= simulated_ns <= self._credit_ns + _JUMP_NS:
             self._rate += (simulated_ns - expected_ns) / (_RATE_OVER_NS + steady_ns)
             self._credit_ns = max(self._credit_ns - simulated_ns, 0.0)
-            self._has_jumped = False
+            self._n_jumps = 0
             return simulated_ns
-        # Where look after look finds a jump, it is the rate that is larger.
-        if self._has_jumped:
+        # No rate turns time back: a clock set back says nothing about its rate.
+        self._n_jumps = self._n_jumps + 1 if simulated_ns > 0 else 0
+        if self._n_jumps >= _MANY_JUMPS:
             self._rate = min(self._rate * _RATE_GROWS, _HIGHEST_RATE)
-        self._has_jumped = True
         self._credit_ns = 0.0
         return round(expected_ns)

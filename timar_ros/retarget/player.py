@@ -35,6 +35,7 @@ _ATTEMPTS = 3
 _PAUSE_NS = 50 * _MS
 _PAUSE_PERIODS = 3
 _N_RECENT = 9
+_LEAST_RECENT = 3  # of fewer nothing is usual: the first of all may be the pause
 # A target is late if it took this much longer to send than is usual.
 _LATE_NS = _MS // 2
 
@@ -143,6 +144,8 @@ class NeckPlayer:
             if not neck.update(now_ns, lead_ns << attempt):
                 return False
             if build is None:
+                if self._played_ns is None:  # a motion begins with a rest, which is played now
+                    self._played_ns = now_ns
                 return True
             message = build(self._in_ros_time(neck.trajectory(now_ns)))
             # A quarter of the lead is left for the message's way.
@@ -161,10 +164,11 @@ class NeckPlayer:
             self._played_ns = None  # a neck that is disabled and at rest is left to others
             return None
         if self._played_ns is not None:
-            self._gaps.append(now_ns - self._played_ns)
-            if self._gaps[-1] > self._pause_ns():
+            gap_ns = now_ns - self._played_ns
+            if gap_ns > self._pause_ns():
                 self.n_pauses += 1
                 neck.play_late(self._played_ns, now_ns)
+            self._gaps.append(gap_ns)
         position, velocity = (part[0] for part in neck.sample(now_ns)[:2])
         self._played_ns = now_ns
         return Target(self.stamp_ns(now_ns), position, velocity)
@@ -178,7 +182,7 @@ class NeckPlayer:
             self._clock.skip(took_ns - usual_ns)
 
     def _pause_ns(self) -> float:
-        usual_ns = statistics.median(self._gaps)
+        usual_ns = statistics.median(self._gaps) if len(self._gaps) >= _LEAST_RECENT else 0
         return max(_PAUSE_NS, _PAUSE_PERIODS * self._period_ns, 1.5 * usual_ns)
 
     def _in_ros_time(self, trajectory: Trajectory) -> Trajectory:
