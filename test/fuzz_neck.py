@@ -108,8 +108,12 @@ class Conversation:
         self.lower = np.array([max(joint.lower_rad, -3.0) for joint in robot.joints])
         self.upper = np.array([min(joint.upper_rad, 3.0) for joint in robot.joints])
         self.place = rng.uniform(self.lower, self.upper)  # of the joints, before they are sent
-        if rng.random() < 0.2:
-            self.place = self.place + rng.uniform(-0.19, 0.19, len(self.place))
+        if rng.random() < 0.2:  # one joint begins beyond an end; too far beyond it is refused
+            one, beyond_rad = rng.integers(len(self.place)), rng.uniform(0.0, 0.22)
+            is_above = rng.random() < 0.5
+            self.place[one] = (self.upper + beyond_rad if is_above else self.lower - beyond_rad)[
+                one
+            ]
         self.world = World(robot, rng, self.place)
         self.is_streamed = rng.random() < 0.5
         self.period_ns = int(rng.choice([10, 20, 20])) * MS if self.is_streamed else None
@@ -147,7 +151,7 @@ class Conversation:
         if rng.random() < 0.03:
             world.set_clock()
         if rng.random() < 0.04:
-            world.stop_process(int(rng.choice([50, 100, 300, 600, 3_000])) * MS)
+            world.stop_process(int(rng.choice([50, 100, 300, 600, 1_200, 3_000])) * MS)
         if rng.random() < 0.05:
             world.change_pace()
         self.is_slow = rng.random() < 0.05

@@ -9,7 +9,8 @@ Knows the messages and when they came, in steady time; knows nothing of the code
                    from where the controller is to a first point that lies ahead. A new trajectory
                    must go on where the old one is when it comes.
     targets        by their stamps: position, velocity, acceleration, jerk. By their arrival: the
-                   velocity, within 10 %.
+                   velocity, within 10 %. After a long gap the motion has come to rest: by its
+                   velocity alone nothing could be told from a motion that leapt ahead meanwhile.
 """
 
 import functools
@@ -22,6 +23,9 @@ NAMES = ('position', 'velocity', 'acceleration', 'jerk', 'jump', 'arrival')
 MOST_LIED_RAD = 0.35
 # Joints measured further outside their range are refused: nothing may begin there.
 _MOST_OUTSIDE_RAD = 0.2
+# In this time every stop has come to rest: to a share of the limit of velocity.
+_LONG_GAP_NS = 1_000_000_000
+_SPEED_OF_REST = 0.05
 _LATE_NS = 5_000_000
 _U = np.linspace(0, 1, 9)
 
@@ -255,6 +259,10 @@ def judge_targets(judge: Judge, targets, position_slack: float = 1e-9) -> None:
     moved = np.abs(np.diff(position, axis=0)) - position_slack
     by_arrival = moved / (judge.limits[0] * np.maximum(np.diff(arrival), 1)[:, None] / 1e9)
     _note_worst(judge, 'arrival', by_arrival / 1.1, arrival[1:])
+    is_long = np.diff(arrival) > _LONG_GAP_NS
+    speed = np.abs(velocity[1:]) / judge.limits[0]
+    at_rest = np.where(is_long[:, None], speed / _SPEED_OF_REST, 0.0)
+    _note_worst(judge, 'arrival', at_rest, arrival[1:])
     h = np.maximum(np.diff(stamp), 1)[:, None] / 1e9
     _note_worst(judge, 'velocity', moved / (judge.limits[0] * h), arrival[1:])
     mean, slack = np.diff(velocity, axis=0) / h, 1e-9 / h
