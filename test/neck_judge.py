@@ -75,6 +75,9 @@ class Judge:
         # Outside at the start a joint may stay outside, but go no further, until it is inside.
         least = np.minimum.accumulate(np.vstack([begin, outside]), axis=0)
         self._outside = np.maximum(least[-1], 0.0)
+        share = outside.max() / _MOST_OUTSIDE_RAD
+        if share > 1:
+            self.note('position', share, time_ns)
         self.judge_range(position, time_ns, least[:-1])
 
     def judge_range(self, position, time_ns, most_outside) -> None:
@@ -83,7 +86,6 @@ class Judge:
         range_rad = np.where(np.isfinite(self.upper), self.upper - self.lower, np.inf)
         used = 1 + 2 * outside / range_rad
         share = np.where(outside > most_outside, 1 + outside - most_outside, np.minimum(used, 1.0))
-        share = np.maximum(share, outside / _MOST_OUTSIDE_RAD)
         self.note('position', np.where(np.isfinite(position), share, np.inf).max(), time_ns)
 
     def judge_quintics(self, start, end, length_s, time_ns, judge_range=None) -> None:
