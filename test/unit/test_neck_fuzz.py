@@ -99,10 +99,9 @@ def test_a_way_to_a_first_point_stays_in_the_range_between_its_ends():
     upper = ROBOT.joints[0].upper_rad
     judge = Judge(ROBOT)
     played = PlayedTrajectories(judge, np.zeros(2), 0)
-    moving = np.stack([_state(upper - 0.1, 2.0), _state(upper - 0.1, 0.0)])
-    played.receive(np.array([0, 10_000]) * MS, moving, 0)
+    played._before = (0, _state(upper - 0.1, 2.0))  # on its way to the end of its range
     rest = np.stack([_state(upper - 0.1)] * 2)
-    played.receive(np.array([500, 540]) * MS, rest, 1)
+    played.receive(np.array([500, 540]) * MS, rest, 0)
     assert judge.shares['position'] > 1.01
 
 
