@@ -329,8 +329,10 @@ def fuzz_on_all_cores(n_turns: int, seed: int, n_processes: int, is_shown=False)
                     total[name] = report[name]
                     total[f'{name}_at'] = report[f'{name}_at']
             for numbers, *what in report['broken']:
-                progress.write(f'broken: --replay {numbers[0]} {numbers[1]}', file=sys.stderr)
-                progress.write(' '.join(map(str, what)), file=sys.stderr)
+                what = ' '.join(map(str, what))
+                progress.write(
+                    f'broken: --replay {numbers[0]} {numbers[1]}: {what}', file=sys.stderr
+                )
             progress.set_postfix({name: f'{total[name]:.4f}' for name in NAMES}, refresh=False)
             progress.update(report['turns'])
     return total
