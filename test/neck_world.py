@@ -11,7 +11,7 @@ Only what a real robot and its computer can do happens here:
     a simulated clock is not set in the moment in which the process is stopped: the two together
     look like a simulation that stood or hurries, too;
     a simulation runs evenly, or stands, slows down and hurries; then its clock is never set and
-    the process never stopped, which nothing could tell from a simulation that hurries.
+    the process never stopped or slow, which nothing could tell from a simulation that hurries.
 
 Responsible for what reaches a neck. Not for what it makes of it.
 """
