@@ -59,10 +59,9 @@ one standard deviation. Limits:
   where it has glided to rest and comes back;
 - two turns after the fault's end the head is at most 0.3 degrees off, after minutes of silence 1,
   because the loudness of the voices is learned again then;
-- 5 s after its end the user is heard at most 12 dB too soft. One loud packet changes nothing.
-  Where a driver overdrives for longer than a quarter of a second it counts as the voice: after 3 s
-  of integers sent as floats the limit is 26 dB, and what is said is heard too softly for up to two
-  minutes;
+- 5 s after its end the user is heard at most 12 dB too soft. One loud packet changes nothing, and
+  what had to be clipped never counts as the loudness of the voice: after 3 s of integers sent as
+  floats the limit is 3 dB;
 - counters tell of each fault, and at most 4 MiB of audio and motion are held.
 
 ## Faults of the audio, without ROS

@@ -155,7 +155,7 @@ def _shown_deg(stage: Stage, first: int, last: int) -> np.ndarray:
 
 def _loudness_db(stage: Stage) -> float:
     """Return how loud the user is remembered to be, as the mean power, dB."""
-    level = stage.conversation._memory.levels['user']
+    level = stage.conversation._memory.levels['user'].voice
     return 10 * float(np.log10(level.energy / level.weight + FLOOR))
 
 

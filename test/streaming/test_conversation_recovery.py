@@ -9,6 +9,7 @@ import torch
 from timar_ros.config import TimingConfig
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.conversation import Conversation
+from timar_ros.stream.level import LevelState, Loudness
 
 RATE = 16_000
 TIMING = TimingConfig(
@@ -50,9 +51,7 @@ def talk(conversation, begin_s, seconds, samples=None):
 
 def test_nan_in_the_memory_heals_after_three_plans_and_is_said(conversation):
     talk(conversation, 0.16, 1.6)
-    conversation._memory.levels['user'] = type(conversation._memory.levels['user'])(
-        total=float('nan')
-    )
+    conversation._memory.levels['user'] = LevelState(voice=Loudness(total=float('nan')))
     conversation.take_warnings()
 
     plans = talk(conversation, 1.76, 3.2)
@@ -92,7 +91,7 @@ def test_one_loud_packet_changes_what_is_heard_two_seconds_later_by_little(make_
             samples[RATE : RATE + 320] = value
         plans = talk(conversation, 0.16, 4.0, samples)
         level = conversation._memory.levels['user']
-        loudness.append(level.energy / level.weight)
+        loudness.append(level.voice.energy / level.voice.weight)
         assert conversation.counters()['bad_plans'] == 0
         assert plans[-1] is not None
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.testing import assert_allclose, assert_array_equal
 import pytest
 
-from timar_ros.stream.level import FLOOR, LevelState, level_db, normalise, normalise_clip
+from timar_ros.stream.level import FLOOR, LevelState, Loudness, level_db, normalise, normalise_clip
 
 SECOND = 16_000
 
@@ -86,7 +86,7 @@ def test_absent_samples_are_zero_and_leave_the_statistics_alone():
 
 
 def test_nothing_present_changes_nothing():
-    state = LevelState(total=3.0)
+    state = LevelState(voice=Loudness(total=3.0))
 
     normalised, after = normalise(np.ones(10, np.float32), np.zeros(10, bool), state)
 
@@ -219,3 +219,68 @@ def test_a_voice_that_is_overdriven_all_the_time_is_still_brought_near_its_level
     heard, _ = run(np.clip(make_speech(6) * gain, -4, 4))
 
     assert 1 / most < rms(heard[3 * SECOND :]) / rms(normal[3 * SECOND :]) < most
+
+
+def _overdrive(speech, begin_s, end_s):
+    """Let a driver send integers as floats for a while, clipped as packets are."""
+    spoiled = np.round(speech * 32768) / np.float32(32768)
+    part = slice(round(begin_s * SECOND), round(end_s * SECOND))
+    spoiled[part] = np.clip(spoiled[part] * 32768, -4, 4)
+    return spoiled
+
+
+def test_three_seconds_of_integers_sent_as_floats_leave_the_voice_as_loud_as_before():
+    speech = make_speech(16, rms_db=-30)
+    clean, _ = run(speech)
+
+    heard, _ = run(_overdrive(speech, 5, 8))
+
+    for begin_s, most_db in ((8.5, 2), (10, 1), (13, 1)):
+        part = slice(round(begin_s * SECOND), round((begin_s + 1.5) * SECOND))
+        softer_db = 20 * math.log10(rms(clean[part]) / rms(heard[part]))
+        assert -1 < softer_db < most_db, f'{begin_s} s'
+
+
+def test_a_voice_is_not_overdriven_in_the_pauses_of_a_clipped_stretch():
+    speech = make_speech(12, rms_db=-30)
+    speech[6 * SECOND : 7 * SECOND] = 2.0 / 32768  # a hiss of two bits: 2.0 as a float
+    clean, _ = run(speech)
+
+    heard, _ = run(_overdrive(speech, 5, 8))
+
+    assert rms(heard[10 * SECOND :]) > 0.9 * rms(clean[10 * SECOND :])
+
+
+def test_integers_sent_as_floats_all_the_time_come_out_near_the_level_of_a_voice():
+    heard, _ = run(_overdrive(make_speech(12), 0, 12))
+
+    assert 1 < rms(heard[2 * SECOND :]) < 4
+    assert rms(heard[SECOND : 2 * SECOND]) < 4
+
+
+@pytest.mark.parametrize('chunk', [160, 997])
+def test_an_overdriven_stretch_counts_the_same_however_it_was_cut(chunk):
+    speech = _overdrive(make_speech(4), 1, 2.2)
+    whole, last = run(speech)
+
+    pieces, state = [], LevelState()
+    for start in range(0, len(speech), chunk):
+        piece, state = run(speech[start : start + chunk], state)
+        pieces.append(piece)
+
+    assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+    assert (state.voice, state.is_spoiled, state.n_since) == (
+        last.voice, last.is_spoiled, last.n_since
+    )  # fmt: skip
+
+
+def test_the_silence_of_a_microphone_with_an_offset_does_not_count_as_a_voice():
+    speech, hiss = make_speech(20), np.random.default_rng(1).standard_normal(60 * SECOND)
+    silence = (hiss * 1e-4).astype(np.float32)
+    plain = run(silence, run(speech)[1])[1]
+
+    offset = run(silence + np.float32(0.03), run(speech + np.float32(0.03))[1])[1]
+
+    heard, expected = run(speech + np.float32(0.03), offset)[0], run(speech, plain)[0]
+    first = slice(0, 2 * SECOND)
+    assert rms(heard[first]) == pytest.approx(rms(expected[first]), rel=0.1)

@@ -163,8 +163,8 @@ class VoiceIngest:
         if packet.n_clipped:
             self._counters['clipped_samples'] += packet.n_clipped
             self._warn(
-                f'samples should be within -1..1, got {packet.peak:.3g}; what is beyond '
-                f'{MAX_SAMPLE:g} is cut to that; divide by full scale before publishing'
+                f'samples should be within -1..1, got {packet.peak:.3g}; what is cut at '
+                f'{MAX_SAMPLE:g} teaches no loudness; divide integers by 32768 (16 bits) first'
             )
 
     def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> int | None:
