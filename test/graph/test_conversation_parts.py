@@ -226,13 +226,24 @@ def test_message_types_that_cannot_be_are_refused(name, message):
 
 def test_the_level_is_that_of_the_last_200_ms_by_stamps():
     speaking = Speaking('user', None)
-    tone = np.full((16000, 1), 0.1, np.float32)  # -20 dB of full scale
+    tone = np.tile(np.float32([[0.1], [-0.1]]), (8000, 1))  # -20 dB of full scale
     speaking.push(AudioPacket(10**9, 0, None, 16000, tone), 2 * 10**9)
 
     states = [speaking.at(round(s * 1e9)) for s in (0.9, 1.5, 2.1, 2.5)]
 
     np.testing.assert_allclose([s.level_db for s in states], [-120, -20, -20, -120], atol=0.01)
     assert [s.is_speaking for s in states] == [False, True, True, False]
+
+
+def test_a_constant_offset_of_a_microphone_is_silence():
+    speaking = Speaking('user', None)
+    offset = np.full((16000, 1), 0.03, np.float32)
+    speaking.push(AudioPacket(10**9, 0, None, 16000, offset), 2 * 10**9)
+
+    state = speaking.at(2 * 10**9)
+
+    assert state.level_db < -100
+    assert not state.is_speaking
 
 
 def test_speech_is_told_from_noise_and_silence_as_it_comes():

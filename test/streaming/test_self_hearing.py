@@ -16,7 +16,7 @@ RATE = 16000
 def test_the_agent_sounds_from_its_first_block_until_it_has_died_away():
     n_margin = 3200  # 200 ms
     agent = np.zeros(n_margin + RATE, np.float32)
-    agent[n_margin + 1600 : n_margin + 4800] = 0.1
+    agent[n_margin + 1600 : n_margin + 4800] = np.tile([0.1, -0.1], 1600)
 
     sounds = agent_sounds(agent, n_margin)
 
@@ -28,7 +28,7 @@ def test_the_agent_sounds_from_its_first_block_until_it_has_died_away():
 def test_a_voice_before_the_stretch_lingers_into_it():
     n_margin = 3200
     agent = np.zeros(n_margin + 1600, np.float32)
-    agent[n_margin - 1600 : n_margin] = 0.1
+    agent[n_margin - 1600 : n_margin] = np.tile([0.1, -0.1], 800)
 
     np.testing.assert_array_equal(agent_sounds(agent, n_margin), True)
 

@@ -83,7 +83,8 @@ class Speaking:
         end = now if self._track.end is None else min(self._track.end, now)
         end = max(end, now - _WINDOW)  # what has not come by then is silence
         samples, is_present = self._track.read(end - _WINDOW, _WINDOW)
-        power = float(np.mean(np.square(samples[is_present]))) if is_present.any() else 0.0
+        # about the mean: a constant offset is no sound
+        power = float(np.var(samples[is_present])) if is_present.any() else 0.0
         level_db = min(0.0, max(_FLOOR_DB, 10 * math.log10(power + 1e-12)))
         if self._detector is None:
             probability = 1 / (1 + math.exp(-(level_db - _SPEECH_DB) / _SLOPE_DB))

@@ -18,6 +18,7 @@ from timar_ros.stream.audio import AudioFormat, AudioPacket, format_from_info, p
 from timar_ros.stream.bag import Bag, Message
 from timar_ros.stream.bag_topics import Topics, find_voices, info_topic
 from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel
+from timar_ros.stream.offset import OffsetWatch
 from timar_ros.stream.placement import SAME_CLOCK_NS, Placed, Placer, Times, find_times
 
 _SECOND_NS = 1_000_000_000
@@ -228,6 +229,7 @@ class BagConversation:
         placers = {voice: self._placer(voice, lead_ns) for voice in self._times
                    if voice in self.voices}  # fmt: skip
         watches = {voice: ChannelWatch() for voice in placers}
+        offsets = {voice: OffsetWatch() for voice in placers}
         heads = {topic: name for name, topic in self.heads.items()}
         after_ns = None if position_ns <= DISORDER_NS else self._recorded_at(position_ns)
         with Bag(self._path, self._definitions) as bag:
@@ -244,10 +246,14 @@ class BagConversation:
                     placed = placers[voice].place(message.received_ns, packet)
                     self._note(placers[voice].notes)
                     if placed is not None:
+                        heard = placed.packet
+                        offsets[voice].add(heard.samples, heard.sample_rate_hz)
                         yield Heard(voice, placed)
             self._note(bag.notes)
         for voice, watch in watches.items():
             finding = watch.finding(self._listening.option.format(voice=voice))
+            self._note([f'{voice}: {finding}'] if finding else [])
+            finding = offsets[voice].finding()
             self._note([f'{voice}: {finding}'] if finding else [])
         for placer in placers.values():
             placer.finish()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import scipy.fft
 
+from timar_ros.stream.offset import OffsetWatch
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
 from timar_ros.strict import quoted, shortened
 
@@ -81,21 +82,25 @@ class ChannelWatch:
 
     State schema:
         gram: float64 `[C, C]`, sums of products of channels; None before the first sample.
+        total: float64 `[C]`, sums of samples.
         n_samples: of each channel.
     """
 
     def __init__(self):
         """Begin without samples."""
         self.gram: np.ndarray | None = None
+        self.total = np.zeros(0)
         self.n_samples = 0
 
     def add(self, samples: np.ndarray) -> None:
         """Add samples `[n, C]`; another number of channels C resets, mono is not measured."""
         if self.gram is None or len(self.gram) != samples.shape[1]:
             self.gram, self.n_samples = np.zeros((samples.shape[1],) * 2), 0
+            self.total = np.zeros(samples.shape[1])
         if samples.shape[1] > 1 and len(samples) and np.isfinite(samples).all():
             wide = samples.astype(np.float64)
             self.gram += wide.T @ wide
+            self.total += wide.sum(0)
             self.n_samples += len(samples)
 
     def finding(self, option: str) -> str:
@@ -107,15 +112,17 @@ class ChannelWatch:
         """
         if self.gram is None or len(self.gram) < 2:
             return ''
-        energy = np.diag(self.gram)
+        # about the means: a constant offset is no sound
+        gram = self.gram - np.outer(self.total, self.total) / max(self.n_samples, 1)
+        energy = np.diag(gram) * (np.diag(gram) > 1e-9 * np.diag(self.gram))  # not rounding
         if not energy.max() > 0:
             return ''
         is_silent = energy <= _SILENT * energy.max()
         scale = np.sqrt(np.maximum(energy, np.finfo(float).tiny))
-        correlation = self.gram / np.outer(scale, scale)
+        correlation = gram / np.outer(scale, scale)
         correlation[is_silent] = correlation[:, is_silent] = 0.0
         loudest = int(energy.argmax())
-        in_mean = self.gram.sum() / len(energy) ** 2 / energy.max()
+        in_mean = gram.sum() / len(energy) ** 2 / energy.max()
         if correlation.min() < _INVERTED and in_mean < _LOST_ENERGY:
             i, j = sorted(map(int, np.unravel_index(correlation.argmin(), correlation.shape)))
             # the loudest of the pair, the first where they are equal
@@ -147,7 +154,7 @@ def correlation_of(one: np.ndarray, other: np.ndarray, rate_hz: int) -> float:
     n = min(len(one), len(other))
     if n < _SHORTEST_S * rate_hz:
         return 0.0
-    one, other = (x[:n].astype(np.float64) for x in (one, other))
+    one, other = (x[:n] - x[:n].mean(dtype=np.float64) for x in (one, other))
     energy = float(np.sqrt((one @ one) * (other @ other)))
     if not energy > 0:
         return 0.0
@@ -215,6 +222,10 @@ def describe_recording(
             watch.add(sound[0])
             finding = watch.finding(option.format(voice=voice))
             notes += [f'{voice}: {finding}'] if finding else []
+        if sound is not None:
+            offset = OffsetWatch()
+            offset.add(choose_channel(sound[0], channels.get(voice, MEAN), voice), sound[1])
+            notes += [f'{voice}: {offset.finding()}'] if offset.finding() else []
     if user is None or agent is None:
         return notes
     heard = {}

@@ -161,11 +161,12 @@ class VoiceIngest:
                 'several messages'
             )
         if packet.n_clipped:
+            if not self._counters['clipped_samples']:  # else a sentence for each peak
+                self._warn(
+                    f'samples should be within -1..1, got {packet.peak:.3g}; what is cut at '
+                    f'{MAX_SAMPLE:g} teaches no loudness; divide integers by 32768 (16 bits) first'
+                )
             self._counters['clipped_samples'] += packet.n_clipped
-            self._warn(
-                f'samples should be within -1..1, got {packet.peak:.3g}; what is cut at '
-                f'{MAX_SAMPLE:g} teaches no loudness; divide integers by 32768 (16 bits) first'
-            )
 
     def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> int | None:
         arrival = index_of(arrival_ns)

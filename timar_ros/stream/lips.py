@@ -11,6 +11,8 @@ import dataclasses
 import numpy as np
 import scipy.signal
 
+from timar_ros.stream.offset import without_offset
+
 # Grid on which voice and mouth are compared: fine against lip-sync limits of 40 to 60 ms.
 _LIP_HZ = 100.0
 
@@ -28,15 +30,21 @@ def voice_envelope(samples: np.ndarray, sample_rate_hz: int, rate_hz: float) -> 
     Follow the loudness of a voice.
 
     Formula: sqrt of the power averaged over a Hann window of 50 ms centred on each instant i /
-    rate.
+    rate. Where the voice has a constant offset, the square of the mean over the window is no
+    power.
 
     Returns:
         RMS `[ceil(n · rate / sample_rate)]`.
     """
     window = scipy.signal.windows.hann(int(0.05 * sample_rate_hz) | 1)
-    power = scipy.signal.fftconvolve(
-        np.square(samples, dtype=float), window / window.sum(), 'same'
-    )
+    window /= window.sum()
+    sound = without_offset(samples)
+    power = scipy.signal.fftconvolve(np.square(sound, dtype=float), window, 'same')
+    if sound is not samples:  # some may be left, where it is not the same all the time
+        half = len(window) // 2
+        sound = np.pad(sound.astype(float), half, 'edge')  # which does not end in a step
+        power = scipy.signal.fftconvolve(np.square(sound), window, 'valid')
+        power -= np.square(scipy.signal.fftconvolve(sound, window, 'valid'))
     instants = np.arange(0, len(samples), sample_rate_hz / rate_hz).astype(int)
     return np.sqrt(np.clip(power[instants], 0.0, None))
 

@@ -10,6 +10,7 @@ playback; nothing is known of the room, so this is a gate and no echo canceller.
 import numpy as np
 
 from timar_ros.config import HearingConfig
+from timar_ros.stream.offset import without_offset
 
 _BLOCK = 160  # samples, 10 ms
 # A voice below this is no voice: dither and codec noise of a silent TTS stream.
@@ -33,7 +34,7 @@ def agent_sounds(agent: np.ndarray, n_margin: int) -> np.ndarray:
     Returns:
         bool `[n]`.
     """
-    blocks = agent.reshape(-1, _BLOCK)
+    blocks = without_offset(agent).reshape(-1, _BLOCK)
     is_active = np.sqrt((blocks.astype(np.float64) ** 2).mean(-1)) > _ACTIVE_RMS
     n_hold = n_margin // _BLOCK
     count = np.concatenate([[0], np.cumsum(is_active)])

@@ -44,6 +44,17 @@ def test_messages_that_cannot_be_decoded_are_left_out_and_counted(bags, tmp_path
     np.testing.assert_array_equal(recording.voices['user'].samples * 32768, bags.voice(1))
 
 
+def test_the_offset_of_a_microphone_is_noted(bags, tmp_path):
+    with bags.Writer(tmp_path / 'bag') as bag:
+        bag.write_chunks('/user/audio', np.clip(bags.voice(1, 3.2) // 4 + 500, -32768, 32767))
+        bag.write_chunks('/agent/audio', bags.voice(2, 3.2))
+
+    notes = bags.read(tmp_path / 'bag').notes
+
+    assert any('user: the recording has a DC offset of 0.01' in note for note in notes)
+    assert not any('agent: the recording has a DC' in note for note in notes)
+
+
 @pytest.mark.parametrize('jump_s', [-100, 5000])
 def test_what_follows_a_jump_of_the_clock_is_another_recording(bags, tmp_path, jump_s):
     with bags.Writer(tmp_path / 'bag') as bag:

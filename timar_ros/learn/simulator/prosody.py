@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import soxr
 
+from timar_ros.stream.offset import without_offset
+
 _RATE_HZ = 16000
 _FPS = 25
 # A robot knows its own voice at least so far beyond each frame of a plan (agent_lead less a plan's
@@ -39,7 +41,7 @@ class Prosody:
 def loudness(samples: np.ndarray) -> np.ndarray:
     """Return the level of each 10 ms, dB relative to full scale, `[n // 160]`."""
     hop = _RATE_HZ // 100
-    frames = samples[: len(samples) // hop * hop].reshape(-1, hop)
+    frames = without_offset(samples)[: len(samples) // hop * hop].reshape(-1, hop)
     return 10 * np.log10((frames**2).mean(1) + 1e-12)
 
 
