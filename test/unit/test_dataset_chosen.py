@@ -19,11 +19,11 @@ _ARKIT, _RATE_HZ = get_space('arkit55'), 16000
 
 @pytest.fixture
 def make_clips(tmp_path):
-    """Return the maker of a conversation of 12 s; its head leans by 1 rad a second."""
+    """Return the maker of a conversation of 12 s; its head leans by 0.1 rad a second."""
 
     def make(silence_s=(0.0, 0.0), nod_s=None, mood_s=None, mood=(0, 0.8)):
         time_s = np.arange(300) / 25
-        motion = np.stack([np.zeros(300), np.zeros(300), time_s], 1).astype(np.float32)
+        motion = np.stack([np.zeros(300), np.zeros(300), time_s / 10], 1).astype(np.float32)
         if nod_s is not None:
             is_nodding = (time_s >= nod_s) & (time_s < nod_s + 1)
             motion[:, 0] = 0.1 * np.sin(2 * np.pi * 3 * (time_s - nod_s)) * is_nodding
@@ -46,7 +46,7 @@ def make_clips(tmp_path):
 def _presents(windows) -> np.ndarray:
     """Return when the last turn but one, 0.4 s long, begins in each of 200 windows, s."""
     starts = [float(windows[i]['agent_motion'][0, 0, -1]) for i in range(200)]
-    return np.array(starts) + 0.4
+    return 10 * np.array(starts) + 0.4
 
 
 def test_idle_windows_have_a_joint_silence_in_their_last_turn_but_one(make_clips):

@@ -287,18 +287,10 @@ def test_what_is_missing_of_a_voice_is_noted_with_its_clip(tmp_path):
 @pytest.mark.parametrize(
     ('names', 'largest', 'message'),
     [
-        (
-            ['neck_y', 'jawOpen'],
-            [1200.0, 0.5],
-            'neck_y of at most 1e\\+03 rad, got 1200; .*degrees',
-        ),
-        (['jaw_x'], [1500.0], 'jaw_x of at most 1e\\+03 rad, got 1500; .*degrees'),
-        (
-            ['neck_y', 'jawOpen'],
-            [0.2, 6000.0],
-            'jawOpen of at most 1e\\+03 .*, got 6000; .*percent',
-        ),
-        (['neck_y'], [1e30], r'neck_y of at most 1e\+03 rad, got 1e\+30'),
+        (['neck_y', 'jawOpen'], [30.0, 0.5], 'neck_y in rad, .* got up to 30; in degrees'),
+        (['jaw_x'], [12.0], 'jaw_x in rad, .* got up to 12; in degrees\\? Multiply .* pi / 180'),
+        (['neck_y', 'jawOpen'], [0.2, 60.0], 'jawOpen in 0 to 1, got up to 60; in percent'),
+        (['neck_y'], [1e30], r'neck_y in rad, less than a turn, got up to 1e\+30'),
         (['neck_y', 'neck_y'], [0.1, 0.2], "each channel once in names, got 'neck_y' twice"),
     ],
 )
@@ -310,6 +302,29 @@ def test_motion_in_other_units_or_with_a_channel_twice_is_refused(
 
     with pytest.raises(ValueError, match=message):
         read_head(path)
+
+
+def test_a_trackers_wild_frame_is_no_other_unit_but_not_just_any_number(tmp_path):
+    motion = np.tile([[0.2, 0.5]], (250, 1))
+    motion[100] = 9.0, 15.0
+    path, names = tmp_path / 'talk_user.npz', ['neck_y', 'jawOpen']
+    write_head(path, counted(10), motion=motion, names=names)
+    np.testing.assert_array_equal(read_head(path).frames, motion)
+
+    motion[100, 0] = 1e6
+    write_head(path, counted(10), motion=motion, names=names)
+    with pytest.raises(ValueError, match=r'got 1e\+06 at frame 100; leave that frame out'):
+        read_head(path)
+
+
+def test_a_pose_of_dualtalk_in_degrees_is_refused(tmp_path):
+    pose = np.full((100, 6), 15.0)
+    np.savez(tmp_path / 'x.npz', exp=np.zeros((100, 50)), pose=pose)
+
+    with pytest.raises(
+        ValueError, match='jaw_x in rad, less than a turn, got up to 15; in degrees'
+    ):
+        read_head(tmp_path / 'x.npz')
 
 
 def test_the_largest_motion_of_people_is_accepted(tmp_path):

@@ -42,8 +42,11 @@ _JAW = {
     'arkit55': ('jawOpen', 'jaw_x', 1 / JAW_RAD_PER_JAW_OPEN),
 }
 _BLENDSHAPES = frozenset(get_space('arkit55').names[get_space('arkit55').expression])
-_LARGEST_BLENDSHAPE = 1_000.0
-_LARGEST_ANGLE = 1_000.0
+# No head turns by a whole turn, and a blendshape is 0 to 1: a channel of which more than 1 % lies
+# beyond these has another unit. A tracker's few wild frames have not.
+_LARGEST_ANGLE, _LARGEST_BLENDSHAPE = 2 * np.pi, 10.0
+_WILD_SHARE = 1.0  # percent
+_LARGEST_OF_ALL = 1_000.0  # not even a wild one
 # Rates of cameras and trackers.
 _RATES = (
     10, 12, 12.5, 15, 20, 24000 / 1001, 24, 25, 30000 / 1001, 30, 48, 50, 60000 / 1001, 60, 90,
@@ -363,18 +366,26 @@ def _from_named(path: pathlib.Path, content: Arrays) -> tuple:
 
 
 def _check_units(path: pathlib.Path, names: list[str], frames: np.ndarray) -> None:
-    """Refuse what can be no angle or blendshape in any unit."""
+    """Refuse angles that cannot be in rad, and blendshapes that cannot be of 0 to 1."""
+    size = np.abs(frames)
+    usual = np.percentile(size, 100 - _WILD_SHARE, axis=0)
     for column, name in enumerate(names):
-        largest = float(np.abs(frames[:, column]).max())
         if name.startswith(('neck_', 'jaw_')):
-            limit, unit, fix = _LARGEST_ANGLE, 'rad', 'is it in degrees? Multiply it by pi / 180'
+            limit, unit = _LARGEST_ANGLE, 'rad, less than a turn'
+            fix = 'in degrees? Multiply neck and jaw by pi / 180'
         elif name in _BLENDSHAPES:
-            limit, unit, fix = _LARGEST_BLENDSHAPE, '(0 to 1)', 'is it in percent? Divide by 100'
+            limit, unit = _LARGEST_BLENDSHAPE, '0 to 1'
+            fix = 'in percent? Divide the blendshapes by 100'
         else:
             continue
-        if largest > limit:
+        largest = float(size[:, column].max())
+        if usual[column] > limit:
+            raise ValueError(f'{path}: expected {name} in {unit}, got up to {largest:.4g}; {fix}')
+        if largest > _LARGEST_OF_ALL:
+            bad = int(size[:, column].argmax())
             raise ValueError(
-                f'{path}: expected {name} of at most {limit:.3g} {unit}, got {largest:.4g}; {fix}'
+                f'{path}: expected {name} in {unit}, got {largest:.4g} at frame {bad}; leave '
+                'that frame out, and give stamp_s'
             )
 
 

@@ -11,6 +11,7 @@ import collections
 from collections.abc import Iterator, Mapping
 import dataclasses
 import itertools
+import math
 import pathlib
 from typing import Any
 
@@ -28,6 +29,8 @@ _MOST_OPENING = 2_000
 # A message is published at most so much earlier or later, against others, than it was recorded.
 DISORDER_NS = 10 * _SECOND_NS
 _MOST_PROBLEMS = 3
+# A frame of a head with more has another unit; as `learn/heads` has it for files.
+_LARGEST_JAW, _LARGEST_BLENDSHAPE = 2 * math.pi, 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,6 +318,7 @@ class BagConversation:
             stamp_ns = times.place_stamp(_stamp_of(message.content), message.received_ns)
             if stamp_ns is None:
                 raise ValueError('it has no stamp and was recorded before the clock ran')
+            _check_units(message.content)
         except (ValueError, AttributeError) as error:
             self.blame(head, str(error))
             return None
@@ -330,6 +334,22 @@ class BagConversation:
 
 def _head_name(head: str) -> str:
     return 'head motion' if head == 'user' else f'head motion of the {head}'
+
+
+def _check_units(msg: Any) -> None:
+    """Refuse a head frame whose values cannot have the units of a HeadMotion."""
+    # no numbers in the text: messages left out for one reason are counted together
+    if abs(msg.jaw_open) > _LARGEST_JAW:
+        raise ValueError(
+            'expected jaw_open in rad, got more than a turn; in degrees? Multiply it by pi / 180 '
+            'before recording'
+        )
+    is_arkit = msg.expression_space == 'arkit52'
+    if is_arkit and len(msg.expression) and max(msg.expression) > _LARGEST_BLENDSHAPE:
+        raise ValueError(
+            'expected blendshapes of 0 to 1, got more than 10; in percent? Divide them by 100 '
+            'before recording'
+        )
 
 
 def _stamp_of(msg: Any) -> int:

@@ -44,6 +44,39 @@ def test_messages_that_cannot_be_decoded_are_left_out_and_counted(bags, tmp_path
     np.testing.assert_array_equal(recording.voices['user'].samples * 32768, bags.voice(1))
 
 
+@pytest.mark.parametrize(
+    ('jaw_open', 'largest', 'problem'),
+    [
+        (12.0, 0.5, 'expected jaw_open in rad, got more than a turn; in degrees'),
+        (0.2, 40.0, 'expected blendshapes of 0 to 1, got more than 10; in percent'),
+    ],
+)
+def test_head_frames_in_degrees_or_percent_are_left_out_with_the_reason(
+    bags, tmp_path, jaw_open, largest, problem
+):
+    with bags.Writer(tmp_path / 'bag') as bag:
+        bag.write_chunks('/user/audio', bags.voice(1))
+        for i in range(10):
+            is_odd, stamp_ns = i % 2, bags.begin_ns + i * 40_000_000
+            bag.write(
+                '/user/head_motion',
+                'timar_ros/msg/HeadMotion',
+                stamp_ns,
+                header=bag.header(stamp_ns),
+                turn=0,
+                frame=0,
+                neck=bag.make('geometry_msgs/msg/Quaternion', x=0.0, y=0.0, z=0.0, w=1.0),
+                jaw_open=jaw_open if is_odd else 0.1,
+                expression_space='arkit52',
+                expression=np.full(52, (largest if is_odd else 0.3) + i / 100, np.float32),
+            )
+
+    recording = bags.read(tmp_path / 'bag')
+
+    assert f'head motion: 5 of 10 messages left out: {problem}' in recording.notes[-1]
+    assert len(recording.user_motion[0]) == 5
+
+
 def test_the_offset_of_a_microphone_is_noted(bags, tmp_path):
     with bags.Writer(tmp_path / 'bag') as bag:
         bag.write_chunks('/user/audio', np.clip(bags.voice(1, 3.2) // 4 + 500, -32768, 32767))
