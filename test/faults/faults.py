@@ -95,6 +95,21 @@ def _stamp_on_arrival(delay_ms: int):
     return spoil
 
 
+def _stall(stall_ms: int, every_s: float):
+    """Stamp and send nothing for a while, then what has waited at once, again and again."""
+
+    def spoil(events, rng):
+        changed, latest_ns, n = [], 0, round(every_s / CHUNK_S)
+        for index, event in enumerate(events):
+            late_ns = stall_ms * _MS if index % n == 10 else 0
+            latest_ns = max(latest_ns + _MS // 5, event.arrival_ns + late_ns)
+            late_ns = latest_ns - event.arrival_ns
+            changed.append(_change(event, latest_ns, stamp_ns=event.stamp_ns + late_ns))
+        return changed
+
+    return spoil
+
+
 def _repeat(events, rng):
     return events + [_change(event, event.arrival_ns + 30 * _MS) for event in events]
 
@@ -311,6 +326,12 @@ FAULTS = (
     Fault('50 % of chunks lost, both voices', _lose(0.5), ('user_lost_samples',)),
     Fault('network jitter to 200 ms', _user_only(_delay_up_to(200)), ('user_late_samples',)),
     Fault('stamps jitter to 200 ms', _user_only(_stamp_on_arrival(200)), ('user_doubted',)),
+    Fault(
+        'stalls of 0.4 s, twice, then all at once',
+        _user_only(_stall(400, 1.5)),
+        ('user_doubted', 'late_user_frames'),
+        at_most={'user_lost_samples': 0, 'user_overlapped_samples': 0, 'user_reanchored': 0},
+    ),
     Fault('every chunk twice', _repeat, ('user_repeated_samples', 'agent_repeated_samples')),
     Fault('chunks reordered, five by five', _user_only(_shuffle(5)), ('user_late_samples',)),
     Fault('stamps 5 s ahead', _user_only(_shift_stamps(5)), ('user_jumps',)),

@@ -29,6 +29,7 @@ __all__ = [
     'AudioPacket',
     'bounded',
     'CHUNK_ENCODINGS',
+    'describe_clipping',
     'format_from_info',
     'format_from_text',
     'mono_of',
@@ -117,6 +118,15 @@ def bounded(packet: AudioPacket) -> AudioPacket:
     n_clipped = packet.n_clipped + int((np.abs(samples) > MAX_SAMPLE).sum())
     samples = np.clip(samples, -MAX_SAMPLE, MAX_SAMPLE)
     return dataclasses.replace(packet, samples=samples, n_clipped=n_clipped, peak=peak)
+
+
+def describe_clipping(packet: AudioPacket) -> str:
+    """Return what is wrong with a packet of which samples were clipped, one sentence."""
+    return (
+        f'samples should be within -1..1, got {packet.peak:.3g}; what is beyond {MAX_SAMPLE:g} is '
+        'cut to that, and does not count as the loudness of the voice; integers sent as floats? '
+        'Divide them by 32768 (16 bits)'
+    )
 
 
 def mono_of(packet: AudioPacket, channel: str | int = 'mean') -> np.ndarray:

@@ -10,14 +10,15 @@ import zlib
 
 import numpy as np
 
-from timar_ros.bounds import MAX_PACKET_S, MAX_SAMPLE
-from timar_ros.stream.audio import AudioPacket, bounded, mono_of
+from timar_ros.bounds import MAX_PACKET_S
+from timar_ros.stream.audio import AudioPacket, bounded, describe_clipping, mono_of
 from timar_ros.stream.buffer import VoiceTrack, index_of
+from timar_ros.stream.counted import CountedStream
 from timar_ros.stream.half_rate import HalfRateWatch
 from timar_ros.stream.pace import LARGEST_JITTER
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.stamps import StampReader
-from timar_ros.stream.timebase import LARGEST_DOUBT, Claim, Run, best_run
+from timar_ros.stream.timebase import Claim, Run, best_run
 from timar_ros.stream.unbroken import UnbrokenStream
 
 COUNTERS = (
@@ -101,6 +102,7 @@ class VoiceIngest:
         self._stamps = StampReader(role, max_jitter_ms)
         self._has_told_scatter = False
         self._unbroken = UnbrokenStream(track, self._counters, self._tell_hole)
+        self._counted = CountedStream(track, self._counters, self._lose, self._tolerance)
         self.reset()
 
     @property
@@ -119,6 +121,7 @@ class VoiceIngest:
         self._stamps.reset()
         self._runs: list[Run] = []
         self._unbroken.reset()
+        self._counted.reset()
         self._recent: dict[tuple, None] = {}
         self._half_rate = HalfRateWatch()
         self._n_packets = 0
@@ -162,10 +165,7 @@ class VoiceIngest:
             )
         if packet.n_clipped:
             if not self._counters['clipped_samples']:  # else a sentence for each peak
-                self._warn(
-                    f'samples should be within -1..1, got {packet.peak:.3g}; what is cut at '
-                    f'{MAX_SAMPLE:g} teaches no loudness; divide integers by 32768 (16 bits) first'
-                )
+                self._warn(describe_clipping(packet))
             self._counters['clipped_samples'] += packet.n_clipped
 
     def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> int | None:
@@ -189,6 +189,7 @@ class VoiceIngest:
         sent_ns = arrival_ns if self._role == 'user' else sent_ns
         run.write(self.track, position, mono, sent_ns)
         self._unbroken.keep(run, mono, sent_ns)
+        self._counted.keep(run, claim, mono, sent_ns)
         self._n_packets += 1
         run.last_packet = self._n_packets
         run.next_position = max(run.next_position, position + len(mono))
@@ -260,8 +261,8 @@ class VoiceIngest:
         is_user = self._role == 'user'
         if not claim.is_stamped:
             earliest, latest = (-self._window if is_user else -_LONGEST_LEAD), _ARRIVAL_JITTER
-        elif claim.count is not None:
-            earliest, latest = -LARGEST_DOUBT, LARGEST_DOUBT
+        elif is_user and claim.count is not None:
+            return self._counted_run(claim, elapsed, arrival)
         elif is_user:
             earliest, latest = -LARGEST_JITTER, _LONGEST_LOSS
         else:
@@ -269,18 +270,16 @@ class VoiceIngest:
         run, deviation = best_run(self._runs, claim, earliest, latest)
         if run is None:
             return self._new_run(claim, claim.nominal, elapsed, arrival)
-        if is_user and claim.count is None:
-            return self._follow(run, claim, deviation)
-        if not claim.is_stamped or abs(deviation) <= self._tolerance:
-            run.trust()
+        return self._follow(run, claim, deviation) if is_user and claim.count is None else run
+
+    def _counted_run(self, claim: Claim, elapsed: int, arrival: int) -> Run:
+        """Return the run of a user's packet that counts its samples."""
+        run, origin, self._end = self._counted.find(self._runs, claim, self._end)
+        if run is not None and origin is None:
             return run
-        if self._role == 'agent':
-            return self._new_run(claim, claim.nominal, elapsed, arrival)
-        shift = run.doubt(claim, deviation)
-        if shift is None:
-            self._counters['doubted'] += 1
-            return run
-        moved = self._new_run(claim, claim.nominal - deviation + shift, elapsed, arrival)
+        moved = self._new_run(claim, claim.nominal if run is None else origin, elapsed, arrival)
+        if run is None:
+            self._counted.begin(self._runs, moved, claim)
         self._runs = [each for each in self._runs if each is not run]  # else they take turns
         return moved
 

@@ -9,8 +9,8 @@ for the model's input, from which `level` takes the running mean.
 
 import numpy as np
 
-# Less cannot be heard, nor count as speech: -60 dB of full scale.
-_SMALLEST = 1e-3
+# Less does not count as speech: -55 dB of full scale.
+_SMALLEST = 10 ** (-55 / 20)
 # A recording of a few hertz and seconds may have a mean without an offset: noted is what is more.
 _NOTED, _NOTED_S = 2e-3, 2.0
 _LARGEST = 0.5  # more is another fault than an offset

@@ -8,6 +8,7 @@ packet, a restarted publisher and two publishers at once need no cases of their 
 belongs to the run that it fits best, and one that fits none begins the next.
 """
 
+import collections
 from collections.abc import Iterable
 import dataclasses
 import itertools
@@ -21,10 +22,13 @@ from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
 # How long samples are kept at their own rate, for packets that come late.
 _NATIVE_S = 2
 # A counted packet whose stamp is off by no more than this is believed by its count, for a while:
-# these many packets in a row, or this much audio, off to the same side move the timebase.
+# these many packets in a row, or this much audio, off to the same side move the timebase. Stamps
+# that fall back to the count meanwhile, by more than this share of the audio, move nothing: their
+# publisher catches up.
 LARGEST_DOUBT = SAMPLE_RATE_HZ // 4
 _N_DOUBTS = 10
 _DOUBTED_AUDIO = SAMPLE_RATE_HZ // 2
+_CATCHING_UP = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Run:
         pace: judges its stamps, where it does not count its samples.
         next_position: after the newest sample.
         last_packet: number of its newest packet among the voice's.
+        largest_doubt: a stamp may be this late and its count still be believed.
     """
 
     def __init__(self, claim: Claim, origin: int, tolerance: int):
@@ -71,8 +76,8 @@ class Run:
         self._kind = (claim.rate_hz, claim.count is None, claim.is_stamped)
         self._origin = origin
         self._first_sample = claim.count or 0
-        self._doubts: list[int] = []
-        self._doubted_audio = 0
+        self.largest_doubt = LARGEST_DOUBT
+        self._doubts: collections.deque[tuple[int, int]] = collections.deque()
 
     def position_of(self, claim: Claim) -> int:
         """Return the position of a packet's first sample."""
@@ -144,18 +149,27 @@ class Run:
             The smallest deviation of late, by which to move the timebase, when too many stamps in
             a row have been off to the same side; None while the count is to be believed.
         """
-        if self._doubts and (self._doubts[-1] > 0) != (deviation > 0):
-            self.trust()
-        self._doubts.append(deviation)
-        self._doubted_audio += claim.length
-        if len(self._doubts) < _N_DOUBTS and self._doubted_audio < _DOUBTED_AUDIO:
+        doubts = self._doubts
+        if doubts and (doubts[-1][0] > 0) != (deviation > 0):
+            doubts.clear()
+        doubts.append((deviation, claim.length))
+        audio = sum(length for _, length in doubts)
+        while len(doubts) > _N_DOUBTS or audio - doubts[0][1] >= _DOUBTED_AUDIO:
+            audio -= doubts.popleft()[1]
+        if len(doubts) < _N_DOUBTS and audio < _DOUBTED_AUDIO:
             return None
-        return min(self._doubts, key=abs)
+        if abs(doubts[0][0]) - abs(deviation) > _CATCHING_UP * audio:
+            return None
+        return min((off for off, _ in doubts), key=abs)
 
     def trust(self) -> None:
         """Forget doubts: a stamp agreed with the count."""
-        self._doubts = []
-        self._doubted_audio = 0
+        self._doubts.clear()
+        self.largest_doubt = LARGEST_DOUBT
+
+    def allow_doubt(self, deviation: int) -> None:
+        """Believe the count in spite of stamps as late as this, until one agrees with it."""
+        self.largest_doubt = max(self.largest_doubt, deviation)
 
 
 def best_run(
