@@ -80,29 +80,13 @@ def _delay_up_to(delay_ms: int):
     return spoil
 
 
-def _stamp_on_arrival(delay_ms: int):
+def _stamp_on_arrival(delay_ns):
     """Stamp each packet as late as it comes, in order, as a driver without a sample clock."""
 
     def spoil(events, rng):
         changed, latest_ns = [], 0
-        for event in events:
-            delay_ns = int(rng.integers(0, delay_ms * _MS))
-            latest_ns = max(latest_ns, event.arrival_ns + delay_ns)
-            late_ns = latest_ns - event.arrival_ns
-            changed.append(_change(event, latest_ns, stamp_ns=event.stamp_ns + late_ns))
-        return changed
-
-    return spoil
-
-
-def _stall(stall_ms: int, every_s: float):
-    """Stamp and send nothing for a while, then what has waited at once, again and again."""
-
-    def spoil(events, rng):
-        changed, latest_ns, n = [], 0, round(every_s / CHUNK_S)
         for index, event in enumerate(events):
-            late_ns = stall_ms * _MS if index % n == 10 else 0
-            latest_ns = max(latest_ns + _MS // 5, event.arrival_ns + late_ns)
+            latest_ns = max(latest_ns, event.arrival_ns + int(delay_ns(index, rng)))
             late_ns = latest_ns - event.arrival_ns
             changed.append(_change(event, latest_ns, stamp_ns=event.stamp_ns + late_ns))
         return changed
@@ -325,10 +309,14 @@ FAULTS = (
     ),
     Fault('50 % of chunks lost, both voices', _lose(0.5), ('user_lost_samples',)),
     Fault('network jitter to 200 ms', _user_only(_delay_up_to(200)), ('user_late_samples',)),
-    Fault('stamps jitter to 200 ms', _user_only(_stamp_on_arrival(200)), ('user_doubted',)),
+    Fault(
+        'stamps jitter to 200 ms',
+        _user_only(_stamp_on_arrival(lambda index, rng: rng.integers(0, 200 * _MS))),
+        ('user_doubted',),
+    ),
     Fault(
         'stalls of 0.4 s, twice, then all at once',
-        _user_only(_stall(400, 1.5)),
+        _user_only(_stamp_on_arrival(lambda index, rng: 400 * _MS * (index % 75 == 10))),
         ('user_doubted', 'late_user_frames'),
         at_most={'user_lost_samples': 0, 'user_overlapped_samples': 0, 'user_reanchored': 0},
     ),
@@ -337,9 +325,7 @@ FAULTS = (
     Fault('stamps 5 s ahead', _user_only(_shift_stamps(5)), ('user_jumps',)),
     Fault('stamps 5 s behind', _user_only(_shift_stamps(-5)), ('user_jumps',)),
     Fault(
-        'rate from 16 to 48 kHz, stereo',
-        _user_only(_resample(48_000, 2)),
-        ('user_rate_changes',),
+        'rate from 16 to 48 kHz, stereo', _user_only(_resample(48_000, 2)), ('user_rate_changes',)
     ),
     Fault('rate from 16 to 8 kHz', _user_only(_resample(8_000, 1)), ('user_rate_changes',)),
     Fault('NaN in every third chunk', _user_only(_write(np.nan, 3)), ('user_refused',)),
@@ -373,16 +359,13 @@ FAULTS = (
         )
     ),
     Fault(
-        'integers sent as floats for 3 s',
-        _user_only(_scale(32768)),
-        ('user_clipped_samples',),
+        'integers sent as floats for 3 s', _user_only(_scale(32768)), ('user_clipped_samples',),
         softer_db=3.0,
     ),
     Fault(
         'values of 3e38 at 44.1 kHz for 0.2 s',
         _user_only(_both(_resample(44_100, 1), _fill(3e38))),
-        ('user_clipped_samples', 'user_rate_changes'),
-        duration_s=0.2,
+        ('user_clipped_samples', 'user_rate_changes'), duration_s=0.2,
     ),
     # The stream before it counted its samples: where the count ends there may be a small hole.
     Fault(
@@ -411,8 +394,6 @@ FAULTS = (
         )
         for rate_hz in (0, 2**31 - 1)
     ),
-    Fault(
-        'stereo with a dead channel', _user_only(_lose_a_channel), at_most={'user_refused': 0}
-    ),
+    Fault('stereo with a dead channel', _user_only(_lose_a_channel), at_most={'user_refused': 0}),
     Fault('half a sample lost, noise for 0.1 s', _user_only(_shift_bytes), duration_s=0.1),
 )  # fmt: skip

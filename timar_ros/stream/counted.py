@@ -79,8 +79,7 @@ class CountedStream:
             elif not stall.is_pause:
                 return stall.new, None, voice_end
             self._stall = None
-        latest = max([LARGEST_DOUBT, *(run.largest_doubt for run in runs)])
-        run, deviation = best_run(runs, claim, -LARGEST_DOUBT, latest)
+        run, deviation = best_run(runs, claim, -LARGEST_DOUBT, LARGEST_DOUBT)
         if run is None or abs(deviation) <= self._tolerance:
             if run is not None:
                 run.trust()
@@ -113,7 +112,6 @@ class CountedStream:
                 self._lose(old.index_of(position) - old.index_of(old.next_position))
             old.write(self._track, position, mono, sent_ns)
             old.next_position = max(old.next_position, position + len(mono))
-        old.allow_doubt(stall.late)
         old.last_packet = new.last_packet
         runs.remove(new)
         self._counters['reanchored'] -= 1

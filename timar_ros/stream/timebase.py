@@ -62,7 +62,6 @@ class Run:
         pace: judges its stamps, where it does not count its samples.
         next_position: after the newest sample.
         last_packet: number of its newest packet among the voice's.
-        largest_doubt: a stamp may be this late and its count still be believed.
     """
 
     def __init__(self, claim: Claim, origin: int, tolerance: int):
@@ -76,7 +75,6 @@ class Run:
         self._kind = (claim.rate_hz, claim.count is None, claim.is_stamped)
         self._origin = origin
         self._first_sample = claim.count or 0
-        self.largest_doubt = LARGEST_DOUBT
         self._doubts: collections.deque[tuple[int, int]] = collections.deque()
 
     def position_of(self, claim: Claim) -> int:
@@ -165,11 +163,6 @@ class Run:
     def trust(self) -> None:
         """Forget doubts: a stamp agreed with the count."""
         self._doubts.clear()
-        self.largest_doubt = LARGEST_DOUBT
-
-    def allow_doubt(self, deviation: int) -> None:
-        """Believe the count in spite of stamps as late as this, until one agrees with it."""
-        self.largest_doubt = max(self.largest_doubt, deviation)
 
 
 def best_run(
