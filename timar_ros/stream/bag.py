@@ -19,7 +19,7 @@ from timar_ros.stream.bag_mcap import MAGIC as _MCAP
 from timar_ros.stream.bag_mcap import open_mcap
 from timar_ros.stream.bag_sqlite import MAGIC as _SQLITE
 from timar_ros.stream.bag_sqlite import open_sqlite
-from timar_ros.stream.bag_storage import Channel, Storage, in_order_of_time
+from timar_ros.stream.bag_storage import Channel, Filed, Storage, in_order_of_time
 from timar_ros.stream.bag_types import BagTypes
 from timar_ros.stream.unpack import ZSTD_MAGIC, unpack_file
 from timar_ros.strict import quoted, shortened
@@ -140,6 +140,11 @@ class Bag:
         return {channel.topic: channel.msgtype for channel, _ in order}
 
     @property
+    def has_packed_messages(self) -> bool:
+        """Whether a message that was read had been compressed by itself, perhaps out of turn."""
+        return self._types.has_packed
+
+    @property
     def span_ns(self) -> tuple[int, int]:
         """When its first and its last message were recorded."""
         filled = [stretch for storage in self._storages for stretch in storage.stretches]
@@ -169,7 +174,9 @@ class Bag:
             )
         return found[0] if found else None
 
-    def messages(self, topics: set[str], start_ns: int | None = None) -> Iterator[Message]:
+    def messages(
+        self, topics: set[str], start_ns: int | None = None, filed: Filed | None = None
+    ) -> Iterator[Message]:
         """
         Read the messages of some topics in the order of their recording.
 
@@ -178,6 +185,7 @@ class Bag:
         Args:
             topics: absolute names.
             start_ns: leave out what was recorded before.
+            filed: topics that are read in the order of the file, where it is that of delivery.
 
         Yields:
             Messages; those that cannot be decoded hold the reason.
@@ -189,7 +197,11 @@ class Bag:
                 )
         copies: Counter[str] = Counter()
         records = in_order_of_time(
-            self._storages, topics, start_ns, lambda topic: copies.update([topic])
+            self._storages,
+            topics,
+            start_ns,
+            lambda topic: copies.update([topic]),
+            filed or Filed(),
         )
         for received_ns, channel, data in records:
             try:

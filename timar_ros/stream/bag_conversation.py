@@ -17,6 +17,7 @@ from typing import Any
 
 from timar_ros.stream.audio import AudioFormat, AudioPacket, format_from_info, packet_from_fields
 from timar_ros.stream.bag import Bag, Message
+from timar_ros.stream.bag_storage import Filed
 from timar_ros.stream.bag_topics import Topics, find_voices, info_topic
 from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel
 from timar_ros.stream.offset import OffsetWatch
@@ -130,6 +131,14 @@ class BagConversation:
             openings = {voice: opening for voice, opening in openings.items() if opening}
             if not openings:
                 self._refuse_silence(bag)
+            # threads that compress messages write them out of turn; else the file has them as
+            # they were delivered, which alone tells where those without stamp and count belong
+            self._filed = frozenset(
+                topic for topic, voices in self._names.items()
+                if not bag.has_packed_messages
+                and not any(packet.stamp_ns or packet.first_sample
+                            for voice in voices for _, packet in openings.get(voice, ()))
+            )  # fmt: skip
             frames = {name: self._head_opening(bag, topic) for name, topic in self.heads.items()}
             self._times, notes = find_times(openings, frames)
             self.notes += notes
@@ -235,8 +244,9 @@ class BagConversation:
         offsets = {voice: OffsetWatch() for voice in placers}
         heads = {topic: name for name, topic in self.heads.items()}
         after_ns = None if position_ns <= DISORDER_NS else self._recorded_at(position_ns)
+        filed = Filed(self._filed)
         with Bag(self._path, self._definitions) as bag:
-            for message in bag.messages({*self._names, *heads}, after_ns):
+            for message in bag.messages({*self._names, *heads}, after_ns, filed):
                 if message.topic in heads:
                     seen = self._see(heads[message.topic], message)
                     if seen is not None:
@@ -253,6 +263,8 @@ class BagConversation:
                         offsets[voice].add(heard.samples, heard.sample_rate_hz)
                         yield Heard(voice, placed)
             self._note(bag.notes)
+        self._note([text for topic, voices in self._names.items()
+                    for text in filed.notes(topic, ' and '.join(voices))])  # fmt: skip
         for voice, watch in watches.items():
             finding = watch.finding(self._listening.option.format(voice=voice))
             self._note([f'{voice}: {finding}'] if finding else [])

@@ -15,7 +15,7 @@ import struct
 import zlib
 
 from timar_ros.bounds import MAX_BAG_RECORD_BYTES
-from timar_ros.stream.bag_storage import Channel, Record
+from timar_ros.stream.bag_storage import Channel, Filed, Record
 from timar_ros.stream.unpack import unpack
 from timar_ros.strict import quoted
 
@@ -89,18 +89,23 @@ class StretchReader:
     content: object
     channels: dict[int, Channel]
 
-    def __call__(self, topics: set[str]) -> Iterator[Record]:
+    def __call__(self, topics: set[str], filed: Filed) -> Iterator[Record]:
         """Read the messages of some topics."""
         wanted = {n: channel for n, channel in self.channels.items() if channel.topic in topics}
         data, _ = self.content.bytes()
-        found = []
+        found: dict[Channel, list[Record]] = {}
         for code, begin, stop in inner_records(data):
             if code == MESSAGE and stop - begin >= MESSAGE_HEAD.size:
                 number, _, log_ns, _ = MESSAGE_HEAD.unpack_from(data, begin)
                 if number in wanted:
                     payload = data[begin + MESSAGE_HEAD.size : stop]
-                    found.append((log_ns, begin, wanted[number], payload))
-        return iter(sorted(found, key=lambda record: record[:2]))
+                    channel = wanted[number]
+                    found.setdefault(channel, []).append((log_ns, begin, channel, payload))
+        records = []
+        for channel, each in found.items():
+            times = filed.delivered(channel.topic, [record[0] for record in each])
+            records += [(at, *record[1:]) for at, record in zip(times, each, strict=True)]
+        return iter(sorted(records, key=lambda record: record[:2]))
 
 
 def inner_records(data: bytes) -> Iterator[tuple[int, int, int]]:

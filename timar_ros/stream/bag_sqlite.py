@@ -20,7 +20,7 @@ import sqlite3
 import numpy as np
 
 from timar_ros.bounds import MAX_BAG_RECORD_BYTES
-from timar_ros.stream.bag_storage import Channel, Record, Storage, Stretch
+from timar_ros.stream.bag_storage import Channel, Filed, Record, Storage, Stretch
 from timar_ros.strict import quoted, shortened
 
 MAGIC = b'SQLite format 3\0'
@@ -209,15 +209,20 @@ class _Reader:
     topics: np.ndarray
     channels: dict[int, Channel]
 
-    def __call__(self, topics: set[str]) -> Iterator[Record]:
+    def __call__(self, topics: set[str], filed: Filed) -> Iterator[Record]:
         numbers = [n for n, channel in self.channels.items() if channel.topic in topics]
         rows = np.flatnonzero(np.isin(self.topics, numbers))
-        rows = rows[np.lexsort((self.ids[rows], self.stamps[rows]))]
+        stamps = self.stamps.copy()
+        for number in numbers:
+            of_topic = rows[self.topics[rows] == number]
+            topic = self.channels[number].topic
+            stamps[of_topic] = filed.delivered(topic, stamps[of_topic].tolist())
+        rows = rows[np.lexsort((self.ids[rows], stamps[rows]))]
         with contextlib.closing(_connect(self.path)) as database:
             for row in rows.tolist():
                 data = _data(database, int(self.ids[row]))
                 channel = self.channels[int(self.topics[row])]
-                yield int(self.stamps[row]), int(self.ids[row]), channel, data
+                yield int(stamps[row]), int(self.ids[row]), channel, data
 
 
 def _data(database: sqlite3.Connection, row: int) -> bytes | None:

@@ -8,7 +8,7 @@ how a storage keeps them, nor for decoding.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import dataclasses
 import heapq
 import itertools
@@ -34,8 +34,69 @@ class Channel:
     definition: str = ''
 
 
+# A message that was asked for again comes at most so much later, and this share of all at most.
+_LONGEST_ASKING_NS = 1_000_000_000
+_SWAPPED_SHARE = 0.2
+
 # When it was recorded, where in its file it stands, its channel, its bytes: None if damaged.
 Record = tuple[int, int, Channel, bytes | None]
+
+
+class Filed:
+    """
+    Topics whose messages are read in the order of their file, where their times go back by little.
+
+    A middleware that has to ask for a lost message again delivers it before the next one, which it
+    got first: the file has them in the order of delivery, their times of reception are swapped.
+    (Fast DDS of ROS 2 Jazzy: ros2/rosbag2#2058.)
+
+    Args:
+        topics: absolute names.
+
+    Attributes:
+        n_moved: messages of each topic that were given the time of the one before.
+        n_left: of those whose times go back too often for that; they are read by their times.
+    """
+
+    def __init__(self, topics: Iterable[str] = ()):
+        self._topics = frozenset(topics)
+        self.n_moved: Counter = Counter()
+        self.n_left: Counter = Counter()
+
+    def delivered(self, topic: str, received: list[int]) -> list[int]:
+        """
+        Return when messages of a topic were delivered.
+
+        Args:
+            topic: of all of them.
+            received: when each was received, ns, in the order of the file.
+        """
+        n_back = sum(a > b for a, b in itertools.pairwise(received))
+        if topic not in self._topics or not n_back:
+            return received
+        if n_back > _SWAPPED_SHARE * len(received):
+            self.n_left[topic] += n_back
+            return received
+        delivered = received[:1]
+        for at_ns in received[1:]:
+            is_late = delivered[-1] - _LONGEST_ASKING_NS <= at_ns < delivered[-1]
+            self.n_moved[topic] += is_late
+            delivered.append(delivered[-1] if is_late else at_ns)
+        return delivered
+
+    def notes(self, topic: str, voice: str) -> list[str]:
+        """Return what was found of a topic, a sentence each; `voice` is whose it is."""
+        texts = {
+            'messages were received before the one ahead of them in the file; taken in its order, '
+            'as they were delivered': self.n_moved[topic],
+            'messages were received before the one ahead of them in the file, too many for losses '
+            'on the way; taken in the order of their times': self.n_left[topic],
+        }
+        return [
+            f'{voice}: {n} {text}; they have neither stamp nor count, by which to know'
+            for text, n in texts.items()
+            if n
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +108,14 @@ class Stretch:
         begin_ns: when its first message was recorded, not the one that stands first.
         end_ns: when its last one was.
         counts: of each channel's messages.
-        read: given the topics wanted, yields their records in the order of time.
+        read: given the topics wanted, yields their records in the order of time, but for those
+            that are `Filed`.
     """
 
     begin_ns: int
     end_ns: int
     counts: Counter
-    read: Callable[[set[str]], Iterator[Record]]
+    read: Callable[[set[str], Filed], Iterator[Record]]
 
 
 @dataclasses.dataclass
@@ -78,7 +140,11 @@ class Storage:
 
 
 def in_order_of_time(
-    storages: list[Storage], topics: set[str], start_ns: int | None, drop: Callable[[str], None]
+    storages: list[Storage],
+    topics: set[str],
+    start_ns: int | None,
+    drop: Callable[[str], None],
+    filed: Filed,
 ) -> Iterator[tuple[int, Channel, bytes | None]]:
     """
     Read the messages of some topics in the order in which they were recorded.
@@ -91,6 +157,7 @@ def in_order_of_time(
         topics: absolute names.
         start_ns: leave out what was recorded before.
         drop: called with the topic of each copy.
+        filed: topics that are read in the order of the file.
 
     Yields:
         when it was recorded, its channel, its bytes: None if they are damaged.
@@ -112,7 +179,7 @@ def in_order_of_time(
     while following is not None or heap:
         while following is not None and (not heap or following[0] <= heap[0][0]):
             _, rank, file, stretch = following
-            _push(heap, rank, file, iter(stretch.read(topics)), start_ns)
+            _push(heap, rank, file, iter(stretch.read(topics, filed)), start_ns)
             following = next(waiting, None)
         if not heap:
             continue

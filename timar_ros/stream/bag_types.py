@@ -72,10 +72,14 @@ class BagTypes:
 
     Args:
         own_definitions: type -> text of our messages, for bags that bring none.
+
+    Attributes:
+        has_packed: a message was compressed by itself.
     """
 
     def __init__(self, own_definitions: Mapping[str, str]):
         self._own_definitions = own_definitions
+        self.has_packed = False
         self._stores: dict[Channel, Any] = {}
 
     def decode(self, channel: Channel, data: bytes | None) -> Any:
@@ -103,6 +107,7 @@ class BagTypes:
         if isinstance(store, ValueError):
             raise store
         if data.startswith(ZSTD_MAGIC):
+            self.has_packed = True
             data, problem = unpack(data, 'zstd', MAX_UTTERANCE_MESSAGE_BYTES)
             if problem:
                 raise ValueError(f'cannot be decoded: compressed, and {problem}')
