@@ -47,6 +47,7 @@ class World:
         is_uneven: the simulation stands, slows down and hurries.
         held: `[J]` where somebody leads the joints and holds them; None: they follow.
         lag_ns: joints are where they were sent so long ago.
+        reading_ns: so long it takes to read the clocks.
     """
 
     def __init__(self, robot, rng, position):
@@ -60,6 +61,7 @@ class World:
         self._computer_ns, self._read_ns = self.steady_ns, self.steady_ns
         self.held = None
         self.lag_ns = int(rng.choice([0, 50, 100, 150])) * MS
+        self.reading_ns = 2_000
         self.delays = collections.deque()  # ns that pass before each of the next readings
         self._is_continuous = np.array([joint.is_continuous for joint in robot.joints])
         self._velocity = np.array([joint.velocity_rad_s for joint in robot.joints])
@@ -77,7 +79,7 @@ class World:
 
     def read_clocks(self) -> tuple[int, int, bool]:
         """Return ROS time, steady time of the computer, and whether ROS time is simulated."""
-        self.steady_ns += self.delays.popleft() if self.delays else 2_000
+        self.steady_ns += self.delays.popleft() if self.delays else self.reading_ns
         self._is_set_unread = self._is_stopped_unread = False
         self._computer_ns += round((self.steady_ns - self._read_ns) / self._pace)
         self._read_ns = self.steady_ns

@@ -34,7 +34,6 @@ class Fault:
             comes too late.
         off_deg: how far it may be off the clean run, two turns after the fault's end.
         softer_db: by how much too soft the user may be heard then.
-        jump_deg: how much further than a blend a plan may begin from the one before.
     """
 
     name: str
@@ -47,7 +46,6 @@ class Fault:
     is_late: Callable[[float], bool] = lambda seconds: False
     off_deg: float = 0.3
     softer_db: float = 12.0
-    jump_deg: float = 0.3
 
 
 def _change(event: Event, arrival_ns: int | None = None, **fields) -> Event:
@@ -341,11 +339,7 @@ FAULTS = (
     ),
     Fault('two publishers on one topic', _user_only(_add_publisher), ('user_overlapped_samples',)),
     Fault('robot voice announced too late', _announce_late, ('agent_late_samples',)),
-    Fault(
-        'every second plan too late',
-        is_late=lambda seconds: round(5 * seconds) % 2 == 0,
-        jump_deg=0.7,  # the plan before is twice as old, and differs more
-    ),
+    Fault('every second plan too late', is_late=lambda seconds: round(5 * seconds) % 2 == 0),
     Fault('no plan for 3 s', tells=('plans',), is_stalled=lambda seconds: True),
     *(
         Fault(

@@ -16,6 +16,7 @@ from rosgraph_msgs.msg import Clock
 from simulation import (
     Event,
     Stage,
+    WatchedConversation,
     largest_step_deg,
     read_dialogue,
     tiny_model,
@@ -29,7 +30,6 @@ from timar_ros.nodes.convert import stamp_from_ns, stamp_to_ns
 from timar_ros.nodes.executor import FaultTolerantExecutor
 from timar_ros.nodes.recording import Voice, conversation_events
 from timar_ros.stream.audio import packet_from_fields
-from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 
 _SECOND_NS, _FRAME_NS = 1_000_000_000, 40_000_000
@@ -197,7 +197,7 @@ class Scene:
         """
         events = self.heard[n_unheard:]
         begin_ns = self.start_ns if n_unheard else self._first_ns
-        stage = Stage(Conversation(self._model, TimingConfig()), begin_ns)
+        stage = Stage(WatchedConversation(self._model, TimingConfig()), begin_ns)
         stage.play(events, self.partner.time_ns)
         shown = self.partner.frames[self.n_before :]
         stamps = self.partner.stamps(shown)

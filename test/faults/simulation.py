@@ -73,9 +73,17 @@ def same_noise(seeds, first_turn, n_turns, *shape) -> torch.Tensor:
     return noise.expand(noise.shape[0], n_turns, *noise.shape[2:])
 
 
-def make_conversation(model: TIMAR) -> Conversation:
+class WatchedConversation(Conversation):
+    """One that keeps its last draft `[n, M]`, from the plan's first frame on, before the blend."""
+
+    def _take_over(self, first: int, motion: np.ndarray) -> np.ndarray:
+        self.draft = motion
+        return super()._take_over(first, motion)
+
+
+def make_conversation(model: TIMAR) -> WatchedConversation:
     """Begin a conversation whose motion does not depend on how many turns it has had."""
-    conversation = Conversation(model, TIMING, _SAMPLING)
+    conversation = WatchedConversation(model, TIMING, _SAMPLING)
     conversation.engine._noise = same_noise
     return conversation
 
@@ -146,11 +154,11 @@ class Stage:
         refused: packets that raised.
         peak_kib: the most that the conversation held of audio and motion at a moment.
         plan_ms: what each plan cost, with what can wait.
-        jump_deg: by how much more than a blend may, a plan's first frame left the plan before it.
+        jump_deg: by how much more than a blend may, a frame of a new plan left the plan before it.
         first_frame: of those shown that are still known.
     """
 
-    def __init__(self, conversation: Conversation, begin_ns: int = BEGIN_NS):
+    def __init__(self, conversation: WatchedConversation, begin_ns: int = BEGIN_NS):
         """Begin just before `begin_ns`."""
         self.conversation = conversation
         self.refused, self.peak_kib, self.jump_deg = 0, 0.0, 0.0
@@ -217,12 +225,25 @@ class Stage:
         self.peak_kib = max(self.peak_kib, held_kib(self.conversation))
 
     def _look_at_seam(self, plan: Plan) -> None:
+        """
+        Compare a plan with what would be shown without it, frame by frame of the blend.
+
+        Against the draft itself: in a single frame two drafts may differ by any angle, when a few
+        more frames of a voice are heard. That is the model's doing, which a blend must not hide
+        from this measure, nor be held responsible for.
+        """
         n = self._schedule.blend_frames + 1
-        old = self.conversation._in_force.read(plan.first_frame, n)
+        at = plan.first_frame - self.first_frame
+        shown = self._frames[at : at + n]
+        rest = self.conversation.space.neutral
+        old = np.array(shown + [rest] * (n - len(shown)))
         neck = self.conversation.space.neck
-        off = np.rad2deg(np.linalg.norm((plan.motion[:n] - old)[:, neck], axis=-1))
-        jump = off[0] - largest_blend_step(self._schedule) * off.max()
-        self.jump_deg = max(self.jump_deg, float(jump))
+        way, gone = (
+            np.rad2deg(np.linalg.norm((motion[:n] - old)[:, neck], axis=-1))
+            for motion in (self.conversation.draft, plan.motion)
+        )
+        most = largest_blend_step(self._schedule) * np.arange(1, n + 1) * way
+        self.jump_deg = max(self.jump_deg, float((gone - most).max()))
 
     def _show(self, plan: Plan) -> None:
         assert np.isfinite(plan.motion).all()

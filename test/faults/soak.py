@@ -1,27 +1,38 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Hours of conversation, one fault after the other, faster than life; stops and goes on at any time.
+Hours of conversation, one fault after the other, faster than life; may be stopped at any time.
 
 A fault comes every half minute or so. The clean run that it is compared with is a copy of the
-conversation made just before, so hours of faults behind it are part of both.
+conversation made just before, so hours of faults behind it are part of both. Conversations of
+different seeds run side by side, each in a process of its own.
 """
 
 import dataclasses
+import multiprocessing
 import os
 import pathlib
 import pickle
+import sys
 import time
 
 from compare import AFTER_S, Row, ns_of, play_clean, play_fault, problems, row_of
 from faults import FAULTS, Fault, silences
 import numpy as np
-from simulation import CHUNK_S, Stage, make_conversation, read_dialogue, resident_mib
+from simulation import (
+    CHUNK_S,
+    Stage,
+    make_conversation,
+    read_dialogue,
+    resident_mib,
+    tiny_model,
+)
+import torch
 
 _PAUSE_S = (10.0, 50.0)
 # What is still looked at of what was shown.
 _KEPT_S = 2.0
-_SAVE_EVERY_S = 300.0
+_SAVE_EVERY_S = 60.0
 # One fault in so many is ten minutes long.
 _LONG_EVERY = 60
 
@@ -119,18 +130,39 @@ class _Unpickler(pickle.Unpickler):
         return self._parts[pid]
 
 
-def run(model, hours: float, state: pathlib.Path, say=lambda soak: None) -> Soak:
-    """Converse until so many hours are full, from where a run before this one was stopped."""
-    soak = load(state, model) if state.exists() else Soak(model)
-    dialogue, saved = read_dialogue(), time.monotonic()
+def run(n_conversations: int, hours: float, folder: pathlib.Path) -> list[Soak]:
+    """
+    Converse until so many hours are full, from where a run before this one was stopped.
+
+    Args:
+        n_conversations: so many processes.
+        hours: of each conversation.
+        folder: of what is done so far, and how it went.
+    """
+    tasks = [(seed, hours, _state(folder, seed)) for seed in range(n_conversations)]
+    with multiprocessing.get_context('spawn').Pool(n_conversations) as pool:
+        pool.starmap(_converse, tasks)
+    model = tiny_model()
+    return [load(state, model) for _, _, state in tasks]
+
+
+def _state(folder: pathlib.Path, seed: int) -> pathlib.Path:
+    return folder / f'soak-{seed}.pickle'
+
+
+def _converse(seed: int, hours: float, state: pathlib.Path) -> None:
+    torch.set_num_threads(1)  # tensors as small as these only wait for a second one
+    model, dialogue, saved = tiny_model(), read_dialogue(), time.monotonic()
+    soak = load(state, model) if state.exists() else Soak(model, seed)
     while soak.at_s < 3600 * hours:
         soak.go_on(dialogue)
         if time.monotonic() - saved > _SAVE_EVERY_S:
             soak.save(state)
             saved = time.monotonic()
-            say(soak)
+            text = f'conversation {seed}: {soak.at_s / 3600:.2f} h, {len(soak.found)} problems\n'
+            sys.stdout.write(text)
+            sys.stdout.flush()
     soak.save(state)
-    return soak
 
 
 def worst(rows: list[Row]) -> list[tuple[int, Row]]:

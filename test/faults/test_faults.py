@@ -7,15 +7,18 @@ The faults are data (`faults.py`, `neck_faults.py`, `speaker_faults.py`); `bench
 longer, with hours of conversation.
 """
 
-from compare import AFTER_S, play_clean, play_fault, problems, row_of
+from compare import AFTER_S, JUMP_DEG, play_clean, play_fault, problems, row_of
 from faults import FAULTS, Fault, silences
 from neck_faults import NECK_FAULTS, neck_problems, play_neck_fault
 import numpy as np
 import pytest
-from simulation import Stage, make_conversation, read_dialogue, tiny_model
+from simulation import Stage, largest_step_deg, make_conversation, read_dialogue, tiny_model
 from soak import Soak, load
 from speaker_faults import SPEAKER_FAULTS, play_speaker_fault, speaker_problems
 
+from timar_ros.retarget.feedback import _JointSamples
+from timar_ros.retarget.motion_clock import MotionClock
+from timar_ros.retarget.neck import Neck
 from timar_ros.stream.plan import PlanInForce
 
 # Some moment in the middle of a turn.
@@ -94,11 +97,107 @@ def test_a_plan_that_is_not_blended_in_shows(begun, clean, dialogue, name, monke
     assert any('further off than a blend does' in text for text in problems(fault, row))
 
 
+@pytest.mark.parametrize('n_late, n_fewer', [(1, 0), (-1, 0), (0, 1)])
+def test_a_blend_with_wrong_frames_or_of_too_few_shows(
+    begun, dialogue, n_late, n_fewer, monkeypatch
+):
+    stage, blend = begun.fork(), PlanInForce.blend
+    monkeypatch.setattr(
+        PlanInForce,
+        'blend',
+        lambda self, first, motion, n: blend(self, first + n_late, motion, n - n_fewer),
+    )
+
+    play_clean(stage, dialogue, BEGIN_S, BEGIN_S + 2)
+
+    assert stage.jump_deg > 10 * JUMP_DEG
+
+
+def test_drafts_that_differ_in_a_single_frame_are_no_jump(begun, dialogue):
+    """As a model that hears a few frames more may change its mind about one frame."""
+    stage = begun.fork()
+    engine = stage.conversation.engine
+    draft, neck = engine.draft, stage.conversation.space.neck
+
+    def draft_with_one_frame_off(turns, state):
+        motion = draft(turns, state).clone()
+        n_shown = int(sum(turn.is_shown.sum() for turn in turns))
+        motion.flatten(1, 2)[0, n_shown, neck] += np.float32(np.deg2rad(3.0))
+        return motion
+
+    engine.draft = draft_with_one_frame_off
+    play_clean(stage, dialogue, BEGIN_S, BEGIN_S + 2)
+
+    assert largest_step_deg(stage.neck_deg()[-50:]) > 3.0 / 3
+    assert stage.jump_deg <= JUMP_DEG
+
+
 @pytest.mark.parametrize('fault', NECK_FAULTS, ids=lambda fault: fault.name)
 def test_a_neck_keeps_every_limit(fault):
     row = play_neck_fault(fault, n_conversations=4)
 
     assert neck_problems(row) == [], row
+
+
+def _wait_for_samples(monkeypatch):
+    update = Neck.update
+
+    def update_if_measured(self, now_ns, lead_ns=None):
+        is_measured = not self.has_begun or self.feedback.missing
+        if is_measured or self.feedback.age_ns(now_ns) < 101_000_000:
+            return update(self, now_ns, lead_ns)
+        return False
+
+    monkeypatch.setattr(Neck, 'update', update_if_measured)
+
+
+def _believe_one_sample(monkeypatch):
+    monkeypatch.setattr(_JointSamples, 'newest', lambda self, now_ns: 3 * [self.run[-1]])
+
+
+def _believe_old_samples(monkeypatch):
+    monkeypatch.setattr('timar_ros.retarget.feedback._FRESH_NS', 10**11)
+
+
+def _send_what_is_late(monkeypatch):
+    monkeypatch.setattr(Neck, 'arrives_by_ns', property(lambda self: 2**62))
+
+
+def _play_what_was_not_sent(monkeypatch):
+    monkeypatch.setattr(MotionClock, 'skip', lambda self, duration_ns: None)
+
+
+def _play_on_after_a_pause(monkeypatch):
+    monkeypatch.setattr(Neck, 'play_late', lambda self, played_ns, now_ns: None)
+
+
+@pytest.mark.parametrize(
+    'name, spoil, text',
+    [
+        ('one sample 0.3 rad off', _believe_one_sample, 'are not those that are sent without'),
+        ('no samples for 0.1 s', _wait_for_samples, 'are not those that are sent without'),
+        ('no samples for 3 s', _wait_for_samples, 'are not those that are sent without'),
+        (
+            'no samples for 3 s, moved by another meanwhile, enabled',
+            _believe_old_samples,
+            'begin where the joints are not',
+        ),
+        ('process stopped for 0.1 s', _send_what_is_late, 'limit of jump'),
+        ('process stopped for 3 s', _send_what_is_late, 'limit of jump'),
+        ('process stopped for 0.6 s', _play_what_was_not_sent, 'limit of arrival'),
+        ('process stopped for 0.6 s', _play_on_after_a_pause, 'limit of resume'),
+        ('process stopped for 3 s', _play_on_after_a_pause, 'limit of resume'),
+    ],
+)
+def test_a_neck_that_minds_a_fault_shows(name, spoil, text, monkeypatch):
+    fault = next(fault for fault in NECK_FAULTS if fault.name == name)
+    if fault.is_ignored:
+        play_neck_fault(fault, n_conversations=4)  # what is sent without it is kept, unspoilt
+    spoil(monkeypatch)
+
+    found = neck_problems(play_neck_fault(fault, n_conversations=4))
+
+    assert any(text in problem for problem in found), found
 
 
 @pytest.mark.parametrize('fault', SPEAKER_FAULTS, ids=lambda fault: fault.name)
