@@ -13,7 +13,7 @@ from neck_faults import NECK_FAULTS, neck_problems, play_neck_fault
 import numpy as np
 import pytest
 from simulation import Stage, largest_step_deg, make_conversation, read_dialogue, tiny_model
-from soak import Soak, load
+from soak import Soak, load, run
 from speaker_faults import SPEAKER_FAULTS, play_speaker_fault, speaker_problems
 
 from timar_ros.retarget.feedback import _JointSamples
@@ -222,3 +222,13 @@ def test_hours_of_conversation_that_were_stopped_continue_bit_for_bit(tmp_path, 
     np.testing.assert_array_equal(resumed._stage.neck_deg(), whole._stage.neck_deg())
     assert resumed._stage.conversation.counters() == whole._stage.conversation.counters()
     assert whole.found == []
+
+
+def test_conversations_in_processes_of_their_own_are_those_of_their_seeds(tmp_path, dialogue):
+    alone = Soak(tiny_model(), seed=1)
+    alone.go_on(dialogue)
+
+    zero, one = run(n_conversations=2, hours=0.001, folder=tmp_path)
+
+    assert one.at_s == alone.at_s != zero.at_s
+    np.testing.assert_array_equal(one._stage.neck_deg(), alone._stage.neck_deg())
