@@ -26,6 +26,8 @@ import numpy as np  # noqa: E402
 _EVERY = 3
 # How long it takes to notice that samples are missing; another moves the head meanwhile.
 _UNSEEN_NS = 1_200 * MS
+# A joint that begins outside its range is led so far inside.
+_INSIDE_RAD = 0.02
 _SHARES = (*NAMES, 'resume')
 
 
@@ -141,7 +143,9 @@ class _FaultyConversation(Conversation):
         """Stop the process: between two things it does, or in the midst of the next one."""
         if self.world.is_uneven:  # nothing could tell it from a simulation that hurries
             return
-        if self.n_times % 2:
+        # A target read before a long stop and sent after it moves: no sender can know better.
+        is_known = not self.is_streamed or duration_ns < 1_000 * MS
+        if self.n_times % 2 and is_known:
             self._stop_ns = duration_ns
         else:
             self.world.stop_process(duration_ns)
@@ -200,7 +204,9 @@ class _FaultyConversation(Conversation):
         # It may still get faster, until the acceleration that it had is taken away.
         speed = np.minimum(np.abs(last[3]) + acceleration**2 / jerk, velocity)
         stop = speed * self.neck.config.stop_ms / 1000 + speed**2 / (2 * acceleration)
-        way = np.abs(first[2] - last[2])
+        # A joint outside its range is led inside by a stop, too.
+        outside = np.maximum(self.judge.beyond(last[2]), 0.0)
+        way = np.maximum(np.abs(first[2] - last[2]) - outside - _INSIDE_RAD, 0.0)
         self.judge.note('resume', (way / stop).max(), self.world.steady_ns)
 
     def _send_trajectory(self, trajectory) -> None:
