@@ -159,7 +159,8 @@ class World:
             if fault != 'frozen':
                 self._frozen = true
             for sample in self._measured(now_ns, true, fault):
-                self._show(now_ns, sample[2])
+                if len(sample[1]) == len(sample[2]):  # else it shows nothing
+                    self._show(now_ns, sample[2])
                 yield sample
 
     def _show(self, now_ns: int, positions) -> None:
@@ -188,8 +189,11 @@ class World:
             yield now_ns, names, self._late.pop(0)[1], 0
         if seen is None:
             return
-        if fault == 'short':
-            seen = seen[:one]
+        if fault == 'short':  # names and positions of different length
+            if rng.random() < 0.5:
+                names = ['wheel_joint', *names]
+            else:
+                seen = seen[:one]
         elif fault == 'twice':
             names, seen = [*names, names[one]], np.append(seen, seen[one] + 0.4)
         elif fault == 'two' and rng.random() < 0.5:

@@ -248,3 +248,42 @@ def test_a_position_that_is_nan_is_named(graph):
     body.node.create_timer(0.5, lambda: body.send_plan(body.now_ns()))
     wanted = "'head_2_joint' is in joint_states, but its position is NaN"
     assert graph.spin_until(lambda: _trouble(diagnostics, wanted))
+
+
+def test_joint_states_of_more_names_than_positions_start_no_head_and_are_named(graph, body):
+    diagnostics = body.keep(DiagnosticArray, '/diagnostics')
+    stream = Stream(body)
+    publish = body.joints_pub.publish
+
+    def publish_uneven(message):
+        message.name = ['wheel_joint', *message.name]
+        message.velocity = [5.0]
+        publish(message)
+
+    body.joints_pub.publish = publish_uneven
+    neck = body.start()
+    body.converse(2.0)
+    n = len(body.robot.joint_names)
+    assert stream.came == []
+    assert neck.counters['refused_joint_states'] > 10
+    assert graph.spin_until(
+        lambda: _trouble(
+            diagnostics,
+            f'joint_states (publishers: /body) has {n + 1} names and {n} positions',
+        )
+    )
+
+
+def test_velocities_and_efforts_of_another_length_than_names_are_harmless(body):
+    stream = Stream(body)
+    publish = body.joints_pub.publish
+
+    def publish_with_one_velocity(message):
+        message.velocity, message.effort = [5.0], [1.0] * 7
+        publish(message)
+
+    body.joints_pub.publish = publish_with_one_velocity
+    neck = body.start()
+    body.converse(2.5)
+    assert len(stream.came) > 20
+    assert neck.counters['refused_joint_states'] == 0

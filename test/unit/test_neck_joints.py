@@ -69,7 +69,7 @@ def test_a_start_needs_three_fresh_samples_that_agree_over_50_ms(ages_ms, places
         ([0.1, 0.2, np.nan], 'NaN'),
         ([0.1, 0.2, -np.inf], 'infinite'),
         ([0.1, 0.2, 1e308], 'infinite'),
-        ([0.1, 0.2], 'missing'),
+        ([], 'missing'),
     ],
 )
 def test_a_position_that_is_no_number_is_no_sample_and_is_named(positions, what):
@@ -80,6 +80,45 @@ def test_a_position_that_is_no_number_is_no_sample_and_is_named(positions, what)
     text = joint_trouble(neck, START, NAMES, ['/driver'])
     assert f"'roll_joint' is in joint_states, but its position is {what}" in text
     assert 'not in joint_states' not in text
+
+
+UNEVEN = {
+    'a wheel without position first': (['wheel', *NAMES], [0.3, -0.2, 0.1]),
+    'a wheel first, a gripper last': (['wheel', *NAMES, 'gripper'], [0.3, -0.2, 0.1, 0.05]),
+    'a position too many': (NAMES, [0.2, 0.3, -0.2, 0.1]),
+    'the last is left out': (NAMES, [0.3, -0.2]),
+}
+
+
+@pytest.mark.parametrize(('names', 'positions'), UNEVEN.values(), ids=UNEVEN)
+def test_positions_that_are_not_one_for_each_name_start_no_head_and_are_counted(names, positions):
+    neck = Neck(ROBOT, NeckConfig())
+    see(neck, positions, names=names)
+    neck.push_plan(*nods(3))
+    assert not neck.update(START)
+    assert neck.missing_joints == list(NAMES)
+    assert neck.feedback.n_uneven == 3
+    text = joint_trouble(neck, START, [], ['/driver'])
+    assert text.startswith(
+        f'joint_states (publishers: /driver) has {len(names)} names and {len(positions)} positions'
+    )
+    assert text.endswith('; nothing moves until then')
+    see(neck, (0.1, 0.1, 0.1), START + 3_000 * MS)
+    assert joint_trouble(neck, START + 3_000 * MS, [], ['/driver']) == ''
+
+
+@pytest.mark.parametrize(('names', 'positions'), UNEVEN.values(), ids=UNEVEN)
+def test_positions_that_are_not_one_for_each_name_change_no_motion(names, positions):
+    neck, now = following()
+    neck.update(now)
+    before = neck.sample(now + np.arange(1_000) * MS)
+    neck.see_joints(NAMES, before[0][0], now)
+    for age_ms in range(400, 0, -10):
+        neck.see_joints(names, positions, now - age_ms * MS, now)
+    assert not neck.update(now)
+    np.testing.assert_array_equal(neck.sample(now + np.arange(1_000) * MS)[0], before[0])
+    assert neck.restarts == 0
+    assert ' positions in one message' in joint_trouble(neck, now, NAMES, ['/driver'])
 
 
 def test_a_name_that_comes_twice_with_two_positions_is_not_believed():

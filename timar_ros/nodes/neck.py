@@ -42,7 +42,7 @@ from timar_ros.nodes.plan_bytes import plan_from_bytes
 from timar_ros.nodes.publishers import PublisherWatch
 from timar_ros.nodes.running import construct, run
 from timar_ros.nodes.throttle import ThrottledWarnings
-from timar_ros.retarget.joint_trouble import joint_trouble
+from timar_ros.retarget.joint_trouble import joint_trouble, uneven_text
 from timar_ros.retarget.neck import Neck
 from timar_ros.retarget.player import NeckPlayer
 from timar_ros.retarget.robot import OUTPUTS, load_robot
@@ -145,6 +145,7 @@ class NeckNode(Node):
         """What happened so far, by name."""
         return {
             **self._counters,
+            'refused_joint_states': self._neck.feedback.n_uneven,
             'missed_solutions': self._neck.failures,
             'late_trajectories': self._player.n_late,
             'pauses': self._player.n_pauses,
@@ -190,9 +191,10 @@ class NeckNode(Node):
         self._update()
 
     def _on_joints(self, msg: JointState) -> None:
-        if self._neck.missing_joints and len(self._reported) < _MOST_REPORTED:
+        is_missing = self._neck.missing_joints
+        is_even = self._player.see_joints(msg.name, msg.position, stamp_to_ns(msg.header.stamp))
+        if is_even and is_missing and len(self._reported) < _MOST_REPORTED:
             self._reported.update(msg.name)
-        self._player.see_joints(msg.name, msg.position, stamp_to_ns(msg.header.stamp))
 
     def _on_base(self, msg: QuaternionStamped) -> None:
         try:
@@ -275,10 +277,8 @@ class NeckNode(Node):
         self._plans.match()
         self._planners.look()
         joints = self._refusal
-        if self._params.feedback and self._counters['plans'] and not joints:
-            joints = joint_trouble(
-                self._neck, self._player.now_ns(), self._reported, self._reporters.names
-            )
+        if self._params.feedback and not joints:
+            joints = self._joint_trouble()
             if joints:
                 self._warnings.warn(joints)
         trouble = '; '.join(text for text in (joints, self._planners.problem) if text)
@@ -286,6 +286,12 @@ class NeckNode(Node):
         shown |= {'solve_ms': round(self._solve_ms, 2), **self.counters}
         note = '' if self._neck.is_enabled else 'disabled'
         self._diagnostics.publish(shown, trouble, note=note)
+
+    def _joint_trouble(self) -> str:
+        now_ns, publishers = self._player.now_ns(), self._reporters.names
+        if not self._counters['plans']:  # nobody waits for measurements yet
+            return uneven_text(self._neck.feedback, now_ns, publishers)
+        return joint_trouble(self._neck, now_ns, self._reported, publishers)
 
     def _read_clocks(self) -> tuple[int, int, bool]:
         """Return ROS time, steady time, both ns and of one moment, and whether one simulates."""

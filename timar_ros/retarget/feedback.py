@@ -11,6 +11,7 @@ Responsible for measurements. Not for what a head does about them.
 """
 
 import collections
+import dataclasses
 import math
 
 import numpy as np
@@ -28,6 +29,15 @@ _KEPT_NS = 500 * _MS
 _LARGEST_RAD = 1e6  # beyond it a position is no position
 _REPORT_NS = 2_000 * _MS
 _MANY_JUMPS = 4  # in that time: not one wrong sample but a contradiction
+
+
+@dataclasses.dataclass(frozen=True)
+class Uneven:
+    """A message whose positions are not one for each name: whose each is cannot be known."""
+
+    n_names: int
+    n_positions: int
+    arrived_ns: int
 
 
 def nearest_turn(position, reference):
@@ -90,37 +100,51 @@ class Feedback:
     Attributes:
         unusable: name -> what is wrong with the last position in `joint_states` ('NaN',
             'infinite', 'missing'), for joints whose position was no number.
+        n_uneven: messages that were refused as they had not one position for each name.
+        uneven: the last of them; None: there was none.
     """
 
     def __init__(self, robot: Robot):
         self._names = robot.joint_names
         self._samples = {joint.name: _JointSamples(joint) for joint in robot.joints}
         self.unusable = {}
+        self.n_uneven = 0
+        self.uneven: Uneven | None = None
 
     @property
     def missing(self) -> list[str]:
         """Names of the joints of which no position was ever measured."""
         return [name for name in self._names if not self._samples[name].run]
 
-    def add(self, names, positions, time_ns: int, arrived_ns: int | None = None) -> None:
+    def add(self, names, positions, time_ns: int, arrived_ns: int | None = None) -> bool:
         """
         Take measured positions, rad, of a moment.
 
-        Joints that are not the robot's are ignored; so are positions that are no number.
+        Joints that are not the robot's are ignored; so are positions that are no number. Of
+        another number of positions than names nothing is taken: the second position may be that
+        of the third name, and a velocity-only joint before the neck's would move the head.
 
         Args:
             names: of the joints.
-            positions: of as many of them as were measured.
+            positions: of each of them, or none.
             time_ns: when they were measured, as far as stamps can be trusted.
             arrived_ns: when they came, by which they were certainly measured; None: at once.
+
+        Returns:
+            Whether there was one position for each name, or none.
         """
-        delay_ns = 0 if arrived_ns is None else arrived_ns - time_ns
-        n_positions = len(positions)
+        n_names, n_positions = len(names), len(positions)
+        arrived_ns = time_ns if arrived_ns is None else arrived_ns
+        if n_positions not in (0, n_names):
+            self.n_uneven += 1
+            self.uneven = Uneven(n_names, n_positions, arrived_ns)
+            return False
+        delay_ns = arrived_ns - time_ns
         for i, name in enumerate(names):
             samples = self._samples.get(name)
             if samples is None:
                 continue
-            position = float(positions[i]) if i < n_positions else None
+            position = float(positions[i]) if n_positions else None
             if position is None:
                 self.unusable[name] = 'missing'
             elif math.isnan(position):
@@ -131,6 +155,7 @@ class Feedback:
                 self.unusable.pop(name, None)
                 samples.delay_ns = delay_ns
                 samples.add(position, time_ns)
+        return True
 
     def latest(self) -> np.ndarray | None:
         """Return the newest positions `[J]`, believed or not; None while one is missing."""

@@ -6,6 +6,7 @@ What is wrong with the measured joints, in a sentence for a person.
 Responsible for the words. Not for what is believed (feedback.py).
 """
 
+from timar_ros.retarget.feedback import Feedback
 from timar_ros.retarget.neck import Neck
 from timar_ros.retarget.robot import missing_joints_text
 
@@ -25,9 +26,12 @@ def joint_trouble(neck: Neck, now_ns: int, reported, publishers) -> str:
         publishers: names of the nodes that publish it.
     """
     missing, feedback = neck.missing_joints, neck.feedback
+    waits = '' if neck.has_begun else '; nothing moves until then'
+    uneven = uneven_text(feedback, now_ns, publishers)
+    if uneven:
+        return f'{uneven}{waits if missing else ""}'
     if missing:
         return missing_joints_text(neck.robot, missing, reported, feedback.unusable)
-    waits = '' if neck.has_begun else '; nothing moves until then'
     contradiction = feedback.contradiction(now_ns)
     if contradiction and len(publishers) > 1:
         names = ', '.join(publishers[:_MOST_NAMES])
@@ -51,3 +55,24 @@ def joint_trouble(neck: Neck, now_ns: int, reported, publishers) -> str:
         )
     unrest = feedback.unrest(now_ns) if neck.is_enabled and not neck.has_begun else ''
     return f'{unrest}{waits}' if unrest else ''
+
+
+def uneven_text(feedback: Feedback, now_ns: int, publishers) -> str:
+    """
+    Return that a message was refused lately as it had not one position for each name; else ''.
+
+    Args:
+        feedback: what was measured.
+        now_ns: motion time.
+        publishers: names of the nodes that publish `joint_states`.
+    """
+    uneven = feedback.uneven
+    if uneven is None or now_ns - uneven.arrived_ns > _SILENT_NS:
+        return ''
+    names = ', '.join(publishers[:_MOST_NAMES])
+    who = f' (publishers: {names})' if names else ''
+    return (
+        f'joint_states{who} has {uneven.n_names} names and {uneven.n_positions} positions in one '
+        'message, which is refused as nobody can know whose each position is: publish one '
+        'position for each name, joints without in a message of their own'
+    )

@@ -112,9 +112,9 @@ class Neck:
         """Time by which a controller must have what the last update changed."""
         return self._in_force.arrives_by_ns
 
-    def see_joints(self, names, positions, time_ns: int, arrived_ns: int | None = None) -> None:
-        """Take joint positions, rad, measured at a time; other joints and NaN are ignored."""
-        self.feedback.add(names, positions, time_ns, arrived_ns)
+    def see_joints(self, names, positions, time_ns: int, arrived_ns: int | None = None) -> bool:
+        """Take joint positions, rad, measured at a time, as `Feedback.add` does."""
+        return self.feedback.add(names, positions, time_ns, arrived_ns)
 
     def push_plan(self, stamp_ns, neck, jaw_open_rad) -> None:
         """

@@ -89,20 +89,20 @@ class NeckPlayer:
         """Return the ROS time of a motion time."""
         return motion_ns + self._clock.shift_ns
 
-    def see_joints(self, names, positions, stamp_ns: int = 0) -> None:
+    def see_joints(self, names, positions, stamp_ns: int = 0) -> bool:
         """
-        Take measured joint positions, rad.
+        Take measured joint positions, rad; return whether `Feedback.add` took them.
 
         Args:
             names: of the joints.
-            positions: of as many of them as were measured.
+            positions: of each of them, or none.
             stamp_ns: ROS time of the measurement; where that cannot be, it is the arrival.
         """
         now_ns = self.now_ns()
         measured_ns = stamp_ns - self._clock.shift_ns
         if not now_ns - _OLDEST_STAMP_NS <= measured_ns <= now_ns:
             measured_ns = now_ns
-        self.neck.see_joints(names, positions, measured_ns, now_ns)
+        return self.neck.see_joints(names, positions, measured_ns, now_ns)
 
     def push_plan(self, stamp_ns, neck, jaw_open_rad) -> None:
         """
