@@ -79,7 +79,11 @@ def test_other_containers_are_refused_by_name(begin, name):
 
 def test_plain_samples_are_never_taken_for_a_container():
     rng = np.random.default_rng(0)
+    more = rng.integers(0, 256, 8000, dtype=np.uint8).tobytes()
 
     for begin in rng.integers(0, 256, (20_000, 64), dtype=np.uint8):
         data = begin.tobytes()
-        assert unwrap(Unwrapping(), data, FORM).samples == data
+        first = unwrap(Unwrapping(), data, FORM)
+        assert first.samples == data or first.held == data
+        if first.held:  # one in 3,000 or so
+            assert unwrap(first, more, FORM).samples == data + more

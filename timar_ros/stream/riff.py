@@ -9,16 +9,25 @@ length decides where it ends. Not for decoding the samples, which may not even b
 
 import dataclasses
 import pathlib
-import struct
 from typing import BinaryIO
 
 import numpy as np
 
 from timar_ros.bounds import MAX_CHANNELS, MAX_FILE_SAMPLES, SAMPLE_RATES_HZ
+from timar_ros.stream.riff_header import (
+    BODY_BYTES,
+    EXTENSIBLE,
+    FLOAT,
+    MAGIC,
+    PCM,
+    PLACEHOLDER,
+    HeaderChunks,
+    is_name,
+    is_wave,
+    read_format,
+)
 from timar_ros.strict import quoted
 
-_MAGIC = (b'RIFF', b'RIFX', b'RF64', b'BW64')
-_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _CODECS = {
     0x02: 'MS_ADPCM', 0x06: 'ALAW (G.711)', 0x07: 'MULAW (G.711)', 0x11: 'DVI_ADPCM (IMA)',
     0x16: 'G723_ADPCM', 0x31: 'GSM610', 0x40: 'G721_ADPCM', 0x50: 'MPEG', 0x55: 'MPEGLAYER3 (mp3)',
@@ -29,10 +38,7 @@ _OTHERS = {
     b'ID3': 'mp3', b'\xff\xfb': 'mp3', b'\xff\xf3': 'mp3', b'OggS': 'ogg', b'fLaC': 'flac',
     b'FORM': 'aiff', b'riff': 'w64', b'\x1aE\xdf\xa3': 'webm', b'.snd': 'au', b'caff': 'caf',
 }  # fmt: skip
-_GUID_TAIL = bytes.fromhex('000000001000800000aa00389b71')
 _MAX_CHUNKS = 10_000
-# Sizes that a writer puts there while it cannot know them: 2e9, 2^31 - 1, 2^32 - 1 and so on.
-_PLACEHOLDER = 1_900_000_000
 _CONVERT = "convert it, e.g. 'ffmpeg -i IN -c:a pcm_s16le OUT.wav'"
 _PIECE = 1 << 20  # bytes looked at together
 _LARGEST_SEARCH = 2 * MAX_FILE_SAMPLES
@@ -100,9 +106,7 @@ class _Walk:
 
     def __init__(self, path: pathlib.Path, file: BinaryIO, size: int):
         self._path, self._file, self._size = path, file, size
-        self._order = '<'
         self._format: bytes | None = None
-        self._data_bytes: int | None = None  # of RF64
         self._stretches: list[tuple[int, int]] = []
         self._declared = 0
         self._rest = 0  # bytes after the last chunk
@@ -133,8 +137,7 @@ class _Walk:
         return self._file.read(n)
 
     def _name_and_size(self, position: int) -> tuple[bytes, int]:
-        head = self._read(position, 8)
-        return head[:4], struct.unpack(f'{self._order}I', head[4:8])[0]
+        return self._header_chunks.name_and_size(self._read(position, 8))
 
     def _refuse(self, why: str):
         raise ValueError(
@@ -144,24 +147,23 @@ class _Walk:
     def _header(self, position: int) -> int:
         begin = self._read(position, 12)
         magic, form = begin[:4], begin[8:]
-        if magic not in _MAGIC or form != b'WAVE':
+        if not is_wave(begin):
             other = next((name for key, name in _OTHERS.items() if begin.startswith(key)), None)
-            if magic in (b'RIFF', b'RIFX') and form != b'WAVE':
+            if magic in (b'RIFF', b'RIFX'):
                 self._refuse(f'it is a RIFF file of {quoted(form)}')
             self._refuse(f'it is {other}' if other else f'it begins with {quoted(begin)}')
-        self._order = '>' if magic == b'RIFX' else '<'
-        self._data_bytes = None
+        self._header_chunks = HeaderChunks(begin)
         return position + 12
 
     def _chunk(self, position: int) -> int | None:
         """Take one chunk; return where the next one begins, None after the last."""
         name, size = self._name_and_size(position)
-        if name in _MAGIC and self._stretches and self._read(position + 8, 4) == b'WAVE':
+        if self._stretches and is_wave(self._read(position, 12)):
             return self._header(position)  # wavs appended to each other
         begin = position + 8
         if name == b'data':
             return self._take_data(begin, size)
-        if not _is_name(name) or begin + size > self._size:
+        if not is_name(name) or begin + size > self._size:
             # Not a chunk: what follows the sound is no part of the wav.
             self._rest = self._size - position
             self._misfit = (
@@ -169,22 +171,20 @@ class _Walk:
                 f'{self._size - begin} are there'
             )
             return None
-        body = self._read(begin, min(size, 64))
+        body = self._read(begin, min(size, BODY_BYTES))
         if name == b'fmt ':
             if self._format is not None and self._format[:16] != body[:16]:
                 self._refuse('it has two fmt chunks that disagree')
             self._format = self._format or body
-        elif name == b'ds64' and size >= 16:
-            (self._data_bytes,) = struct.unpack('<Q', body[8:16])
+        self._header_chunks.take(name, body)
         return self._after(begin + size, size)
 
     def _take_data(self, begin: int, size: int) -> int | None:
         there = self._size - begin
-        if size == 0xFFFFFFFF and self._data_bytes:
-            size = self._data_bytes
+        size = self._header_chunks.data_bytes(size)
         is_unknown = size == 0 and not self._is_chunks(begin)
         if is_unknown or size > there:
-            if not is_unknown and size < _PLACEHOLDER:
+            if not is_unknown and size < PLACEHOLDER:
                 self._declared += size - there
             following = self._find_header(begin)
             if following is not None:
@@ -201,7 +201,7 @@ class _Walk:
         position = begin
         while position < self._size:
             at = self._read(position, _PIECE + 16).find(b'WAVEfmt ')
-            if at >= 8 and self._read(position + at - 8, 4) in _MAGIC:
+            if at >= 8 and self._read(position + at - 8, 4) in MAGIC:
                 return position + at - 8
             position += _PIECE
         return None
@@ -216,7 +216,7 @@ class _Walk:
         if position + 8 > self._size:
             return False
         name, size = self._name_and_size(position)
-        return _is_name(name) and (name == b'data' or position + 8 + size <= self._size)
+        return is_name(name) and (name == b'data' or position + 8 + size <= self._size)
 
     def _is_chunks(self, position: int) -> bool:
         """Return whether chunks, and nothing else, follow to the file's end."""
@@ -232,13 +232,13 @@ class _Walk:
         return True
 
     def _checked(self, body: bytes) -> Layout:
-        if len(body) < 16:
+        order = self._header_chunks.order
+        found = read_format(body, order)
+        if found is None:
             self._refuse(f'its fmt chunk has {len(body)} bytes, expected 16 or more')
-        codec, channels, rate_hz, _, align, bits = struct.unpack(f'{self._order}HHIIHH', body[:16])
-        if codec == _EXTENSIBLE and body[26:40] == _GUID_TAIL:
-            (codec,) = struct.unpack(f'{self._order}H', body[24:26])
-        if codec not in (_PCM, _FLOAT):
-            name = _CODECS.get(codec, 'EXTENSIBLE' if codec == _EXTENSIBLE else f'0x{codec:04x}')
+        codec, channels, rate_hz, align, bits = found
+        if codec not in (PCM, FLOAT):
+            name = _CODECS.get(codec, 'EXTENSIBLE' if codec == EXTENSIBLE else f'0x{codec:04x}')
             raise ValueError(
                 f'{_expected(self._path)}a file that cannot be read as one (its samples are coded '
                 f'as {name}); {_CONVERT}'
@@ -250,7 +250,7 @@ class _Walk:
             self._refuse_header(f'1 to {MAX_CHANNELS} channels', channels, channels, bits)
         width = self._width(codec, bits, align, channels)
         layout = Layout(
-            rate_hz, channels, 'f' if codec == _FLOAT else 'i', width, self._order == '>',
+            rate_hz, channels, 'f' if codec == FLOAT else 'i', width, order == '>',
             tuple(self._stretches), (),
         )  # fmt: skip
         if layout.n_frames * channels > MAX_FILE_SAMPLES:
@@ -274,7 +274,7 @@ class _Walk:
         raise ValueError(f'{self._path}: expected {expected}, got {got}; {fix}')
 
     def _width(self, codec: int, bits: int, align: int, channels: int) -> int:
-        if codec == _FLOAT:
+        if codec == FLOAT:
             if bits not in (32, 64):
                 self._refuse(f'floats of {bits} bits; expected 32 or 64')
             return bits // 8
@@ -289,7 +289,7 @@ class _Walk:
         return width
 
     def _are_low_bytes_empty(self) -> bool:
-        lowest = 3 if self._order == '>' else 0
+        lowest = 3 if self._header_chunks.order == '>' else 0
         for begin, size in self._stretches:
             for share in (0.0, 0.5, 1.0):
                 start = begin + int(share * max(size - _PIECE, 0)) // 4 * 4
@@ -314,10 +314,6 @@ class _Walk:
                 "counts and are left out; to hear them: 'ffmpeg -ignore_length 1 -i IN OUT.wav'"
             )
         return tuple(notes)
-
-
-def _is_name(name: bytes) -> bool:
-    return len(name) == 4 and name.isascii() and name.decode('ascii').isprintable()
 
 
 def read_samples(path: pathlib.Path, layout: Layout) -> np.ndarray:

@@ -18,8 +18,9 @@ from timar_ros.bounds import MAX_UTTERANCE_MESSAGE_BYTES
 from timar_ros.stream.alignment import best_start, is_cut
 from timar_ros.stream.audio import AudioPacket, packet_from_fields
 from timar_ros.stream.audio_format import check_voice
-from timar_ros.stream.containers import DTYPES, Unwrapping, is_coded, unwrap
+from timar_ros.stream.containers import Unwrapping, unwrap
 from timar_ros.stream.delivery import UTTERANCE_PAUSE_NS, missing_samples
+from timar_ros.stream.foreign_formats import DTYPES, is_coded
 from timar_ros.strict import quoted
 
 _EXPIRY_NS = 2_000_000_000  # the other half of a sample does not come later than this
@@ -138,6 +139,8 @@ class UtteranceReader:
                 )
         except ValueError:
             self._refused = form, msg.first_sample, now_ns
+            if not self._wrapping.is_begun:
+                self._wrapping = Unwrapping()
             raise
         return wrapping
 
