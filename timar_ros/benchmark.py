@@ -40,6 +40,7 @@ from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.engine import Engine
 from timar_ros.stream.hearing import SpeechAhead
 from timar_ros.stream.noise import draw_noise
+from timar_ros.strict import whole_number
 
 _MS_NS = 1_000_000
 _CHUNK_MS = 20  # of audio, as a microphone sends it
@@ -364,16 +365,12 @@ def main(args=None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('--preset', choices=list(PRESETS), default='mini')
-    parser.add_argument('--turns', type=int, default=20, help='measured turns')
-    parser.add_argument('--threads', type=int, default=2, help='CPU threads')
+    parser.add_argument('--turns', type=whole_number(1), default=20, help='measured turns')
+    parser.add_argument('--threads', type=whole_number(1, 1024), default=2, help='CPU threads')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda, cuda:1')
     parser.add_argument('--dtype', choices=list(DTYPES), default='float32')
     parser.add_argument('--json', action='store_true', help='one JSON object and nothing else')
     options = parser.parse_args(args)
-    if min(options.turns, options.threads) < 1:
-        parser.error(
-            f'--turns and --threads must be at least 1, got {options.turns}, {options.threads}'
-        )
     has_gpu = torch.cuda.is_available()
     device = ('cuda' if has_gpu else 'cpu') if options.device == 'auto' else options.device
     if device.startswith('cuda') and not has_gpu:

@@ -14,6 +14,7 @@ MAX_PACKET_S = 60  # of sound in one message of a voice
 MAX_UTTERANCE_MESSAGE_BYTES = 64_000_000  # one message of speaker/utterance
 MAX_UTTERANCE_S = 600  # speech that waits to be spoken: an utterance sent at once
 MAX_PLAN_FRAMES = 3_000  # of one HeadMotionPlan: two minutes at 25 fps; the rest is cut
+MAX_REPLANS_HZ = 100  # plans a second
 MAX_SAMPLE = 4.0  # times full scale; what lies beyond is clipped
 MAX_CHECKPOINT_VALUES = 4 * 10**9  # numbers in one file of weights
 MAX_FILE_SAMPLES = 10**9  # of one recording, all channels: 17 hours at 16 kHz

@@ -13,7 +13,6 @@ from timar_ros.motion import get_space
 from timar_ros.strict import did_you_mean, quoted
 
 _LONGEST_MS = 60_000  # as far ahead as a voice may be announced
-_MOST_REPLANS_HZ = 1_000
 
 
 def _one_of(name: str, value, allowed) -> None:
@@ -284,7 +283,7 @@ class TimingConfig:
     def __post_init__(self):
         _one_of('timing', self.timing, ('anticipate', 'reactive'))
         for name in 'replan_hz hearing_delay_ms agent_lead_ms plan_latency_ms blend_ms'.split():
-            most = _MOST_REPLANS_HZ if name == 'replan_hz' else _LONGEST_MS
+            most = bounds.MAX_REPLANS_HZ if name == 'replan_hz' else _LONGEST_MS
             _between(name, getattr(self, name), 0, most)
         if self.timing == 'reactive':
             return

@@ -7,9 +7,10 @@ Responsible for reading, quoting and suggesting names. Not for what a file or a 
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import difflib
 import json
+import math
 import pathlib
 import reprlib
 from typing import Any
@@ -20,6 +21,7 @@ _LONGEST = 80
 # difflib compares character by character; a text longer than this is no misspelt name.
 _LONGEST_NAME = 100
 _LARGEST_TEXT = 1_000_000  # bytes
+_MOST_DIGITS = 20  # of a whole number
 
 _quote = reprlib.Repr()
 _quote.maxstring = _quote.maxother = _quote.maxlong = _LONGEST
@@ -40,11 +42,40 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else f'{text[: longest - 1]}…'
 
 
-def count_from_1(text: str) -> int:
-    """Read a command's option that counts something; its error is argparse's."""
-    if not text.isdecimal() or not 1 <= len(text) <= 9 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected a whole number from 1 on, got {quoted(text)}')
-    return int(text)
+def whole_number(lowest: int, highest: int = 10**9) -> Callable[[str], int]:
+    """Return a reader of a command's option that is a whole number; its errors are argparse's."""
+
+    def read(text: str) -> int:
+        digits = text.removeprefix('-')
+        is_whole = digits.isascii() and digits.isdecimal() and len(digits) < _MOST_DIGITS
+        if not is_whole or not lowest <= int(text) <= highest:
+            raise argparse.ArgumentTypeError(
+                f'expected a whole number {_range(lowest, highest, 10**9)}, got {quoted(text)}'
+            )
+        return int(text)
+
+    return read
+
+
+def number(lowest: float, highest: float = math.inf) -> Callable[[str], float]:
+    """Return a reader of a command's option that is a number; its errors are argparse's."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (lowest <= value <= highest and math.isfinite(value)):
+            raise argparse.ArgumentTypeError(
+                f'expected a number {_range(lowest, highest, math.inf)}, got {quoted(text)}'
+            )
+        return value
+
+    return read
+
+
+def _range(lowest, highest, unlimited) -> str:
+    return f'from {lowest} on' if highest == unlimited else f'from {lowest} to {highest}'
 
 
 def in_a_sentence(error: Exception) -> str:
@@ -64,21 +95,70 @@ def did_you_mean(name: Any, known: Iterable[Any]) -> str:
     return f'; did you mean {by_letters[close[0]]!r}?' if close else ''
 
 
+def why_no_file(path: str | pathlib.Path, kind: str, fix: str) -> str:
+    """
+    Return why a path is not a file that can be read, and what to do; '' where it is one.
+
+    Args:
+        path: as the user gave it.
+        kind: of file that is expected, such as 'recording'.
+        fix: what to do where nothing is there.
+    """
+    path = pathlib.Path(path)
+    try:
+        if path.is_file():
+            return ''
+        if path.is_dir():
+            return f'{path} is a folder, expected a {kind}; {fix}'
+        if path.exists():
+            return f'{path} is a pipe or a device, expected a {kind}; write it to a file first'
+    except (OSError, ValueError) as error:  # a name too long, a name with a zero
+        return f'no {kind} at {shortened(str(path))}: {getattr(error, "strerror", error)}; {fix}'
+    if str(path).startswith('~'):
+        return f"no {kind} at {path}: nothing replaced '~'; give the path without it"
+    return f'no {kind} at {shortened(str(path), 200)}; {fix}'
+
+
+def parse_json(text: str | bytes, source: str) -> Any:
+    """
+    Read JSON of at most 1 MB.
+
+    Args:
+        text: UTF-8.
+        source: file or place that it came from, for the message.
+
+    Raises:
+        ValueError: it is too large, nested too deep, names a key twice, or is no JSON; one
+            sentence.
+    """
+    if len(text) > _LARGEST_TEXT:
+        raise ValueError(f'{source}: expected at most 1 MB of JSON, got {len(text):,} bytes')
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError(f'{source}: not valid JSON: nested too deep; flatten it') from None
+    except ValueError as error:  # no JSON, or no UTF-8
+        raise ValueError(f'{source}: not valid JSON: {shortened(str(error), 200)}') from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for i, name in enumerate(names) if name in names[:i])
+        raise ValueError(f'{quoted(twice)} is there twice; remove one')
+    return content
+
+
 def read_json(path: str | pathlib.Path) -> dict:
     """
     Read a JSON object from a file of at most 1 MB.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is too large, nested too deep, or no JSON object; one sentence.
+        ValueError: as `parse_json`, or it is no JSON object; one sentence.
     """
-    text = _read_text(path, 'JSON')
-    try:
-        content = json.loads(text)
-    except RecursionError:
-        raise ValueError(f'{path}: not valid JSON: nested too deep; flatten it') from None
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise ValueError(f'{path}: not valid JSON: {shortened(str(error), 200)}') from None
+    content = parse_json(_read_text(path, 'JSON'), str(path))
     if not isinstance(content, dict):
         raise ValueError(f'{path}: expected a JSON object, got {quoted(content)}')
     return content

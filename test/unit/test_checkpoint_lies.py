@@ -106,10 +106,17 @@ def test_a_configuration_that_contradicts_the_file_or_itself_is_refused(lie, cha
     [
         ({'config': None}, 'expected config in its metadata, got none; save it again'),
         ({'names': None}, 'expected names in its metadata, got none; save it again'),
-        ({'config': '{'}, 'config in its metadata is not valid JSON: '),
-        ({'config': '[' * 100_000}, 'config in its metadata is not valid JSON: nested too deep'),
+        (
+            {'names': '{"a": 1, "a": 2}'},
+            "names in its metadata: not valid JSON: 'a' is there twice",
+        ),
+        ({'config': '{'}, 'config in its metadata: not valid JSON: '),
+        ({'config': '[' * 100_000}, 'config in its metadata: not valid JSON: nested too deep'),
         ({'config': '[]'}, 'expected a mapping of keys to values, got []'),
-        ({'config': ' ' * 2_000_000}, 'expected config of at most 1 MB, got 2000000 characters'),
+        (
+            {'config': ' ' * 2_000_000},
+            'config in its metadata: expected at most 1 MB of JSON, got',
+        ),
         ({'names': '5'}, 'its channels are not those of flame56 here'),
         ({'names': '{"a": [[[1]]]}'}, 'its channels are not those of flame56 here'),
         ({'names': '[[1], null]'}, 'its channels are not those of flame56 here'),

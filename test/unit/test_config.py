@@ -82,6 +82,7 @@ def test_a_whole_number_serves_where_a_float_is_meant():
             r'agent_lead_ms must be at least .* = 280, got 279',
         ),
         (TimingConfig, {'replan_hz': -1.0}, 'replan_hz must be at least 0, got -1.0'),
+        (TimingConfig, {'replan_hz': 101.0}, 'replan_hz must be at most 100, got 101.0'),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_the_fix(cls, mapping, told):

@@ -224,3 +224,37 @@ def test_a_folder_without_clips_gives_a_sentence(tmp_path, tiny_checkpoint, caps
     error = capsys.readouterr().err
     assert 'expected *_speaker1.wav, *_speaker2.wav and their .npz, got none' in error
     assert f'no folder of DualTalk at {tmp_path / "nowhere"}' in error
+
+
+@pytest.mark.parametrize(
+    ('options', 'told'),
+    [
+        ('--context -1', 'argument --context: expected a whole number from 0 on, got '),
+        ('--processes 0', 'argument --processes: expected a whole number from 1 to 4096'),
+        ('--share 1.5', 'argument --share: expected a number from 0 to 1, got '),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(
+    folder, tiny_checkpoint, tmp_path, capsys, options, told
+):
+    with pytest.raises(SystemExit):
+        run(folder, tiny_checkpoint, tmp_path / 'out', *options.split())
+
+    assert told in capsys.readouterr().err
+
+
+def test_contexts_beyond_what_the_weights_remember_are_refused(
+    folder, tiny_checkpoint, tmp_path, capsys
+):
+    assert run(folder, tiny_checkpoint, tmp_path / 'out', '--context', 99) == 1
+
+    assert 'as these weights remember, got 99' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+def test_clips_whose_endings_are_in_capitals_are_found(folder):
+    names = [case.name for case in find_cases(folder)[0]]
+    for path in list(folder.iterdir()):
+        path.rename(path.with_suffix(path.suffix.upper()))
+
+    assert [case.name for case in find_cases(folder)[0]] == names

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
+from timar_ros.learn import bench, evaluate, reaction
 from timar_ros.learn.evaluate import main
 from timar_ros.learn.share import find_shared
 from timar_ros.motion import get_space
@@ -186,3 +187,25 @@ def test_files_of_the_package_are_found_and_others_are_told_missing():
     assert 'uint32 sample_rate' in find_shared('msg/AudioChunk.msg').read_text()
     with pytest.raises(FileNotFoundError, match='config/models/none.safetensors is not beside'):
         find_shared('config/models/none.safetensors')
+
+
+def test_what_is_odd_about_channels_is_said_once_and_with_the_option_of_this_command(
+    run, wavs, tmp_path
+):
+    rate, voice = scipy.io.wavfile.read(wavs[0])
+    voice = np.tile(voice, 2)
+    inverted = tmp_path / 'inverted.wav'
+    scipy.io.wavfile.write(inverted, rate, np.stack([voice, -voice], 1))
+
+    out = run('out', voices=[inverted, wavs[1]])
+
+    notes = json.loads((out / 'report.json').read_text())['about']['notes']
+    (note,) = [note for note in notes if 'channel' in note]
+    assert '--user-channel ' in note
+
+
+@pytest.mark.parametrize('command', [evaluate, bench, reaction])
+def test_every_option_says_what_it_is(command):
+    texts = {action.dest: action.help for action in command._parser()._actions}
+
+    assert [name for name, text in texts.items() if text in (None, '%(default)s')] == []

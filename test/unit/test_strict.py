@@ -2,11 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Quotes of strangers' text are short, whatever came."""
 
+import argparse
+import os
 import time
 
 import pytest
 
-from timar_ros.strict import did_you_mean, quoted, read_yaml, shortened
+from timar_ros.strict import (
+    did_you_mean,
+    number,
+    quoted,
+    read_json,
+    read_yaml,
+    shortened,
+    whole_number,
+    why_no_file,
+)
 
 
 def nested(depth, width=9):
@@ -86,3 +97,59 @@ def test_yaml_is_read_as_plain_values(tmp_path):
     path.write_text('a: [1, 2.5]\nb: {c: text}\n')
 
     assert read_yaml(path) == {'a': [1, 2.5], 'b': {'c': 'text'}}
+
+
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ('[' * 100_000, 'nested too deep'),
+        ('{"a": ', 'not valid JSON'),
+        ('{"a": {"b": 1, "b": 2}}', "'b' is there twice"),
+        ('{"a": "\\ud800', 'not valid JSON'),
+        (' ' * 1_000_001, 'at most 1 MB'),
+        ('[1]', r'expected a JSON object, got \[1\]'),
+    ],
+    ids=['deep', 'open_brace', 'twice', 'open_text', 'large', 'list'],
+)
+def test_a_json_file_that_lies_is_refused_in_a_sentence(tmp_path, text, says):
+    path = tmp_path / 'config.json'
+    path.write_text(text)
+
+    with pytest.raises(ValueError, match=says) as refusal:
+        read_json(path)
+
+    assert '\n' not in str(refusal.value)
+    assert len(str(refusal.value)) < 500
+
+
+@pytest.mark.parametrize('text', ['-1', '11', '1.5', 'nan', '', '1_0', '٣', '9' * 5000])
+def test_a_whole_number_outside_of_its_range_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match='expected a whole number from 0 to 10,'):
+        whole_number(0, 10)(text)
+
+
+@pytest.mark.parametrize('text', ['-0.1', '1.1', 'nan', 'inf', 'x', ''])
+def test_a_number_outside_of_its_range_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match='expected a number from 0 to 1, got'):
+        number(0, 1)(text)
+
+
+def test_numbers_in_their_range_are_read():
+    assert [whole_number(-5)(text) for text in ('-5', '0', '007')] == [-5, 0, 7]
+    assert [number(-1, 1)(text) for text in ('-1', '0.5', '1e-3')] == [-1.0, 0.5, 0.001]
+
+
+def test_what_is_no_file_is_called_what_it_is(tmp_path):
+    pipe, file = tmp_path / 'pipe', tmp_path / 'a.wav'
+    os.mkfifo(pipe)
+    file.touch()
+
+    def why(path):
+        return why_no_file(path, 'recording', 'give a path')
+
+    assert why(file) == ''
+    assert why(tmp_path) == f'{tmp_path} is a folder, expected a recording; give a path'
+    assert why(pipe).startswith(f'{pipe} is a pipe or a device, expected a recording; ')
+    assert why('~/a.wav').startswith("no recording at ~/a.wav: nothing replaced '~'; ")
+    assert why(tmp_path / 'b.wav') == f'no recording at {tmp_path / "b.wav"}; give a path'
+    assert why('x' * 5000).endswith('give a path')

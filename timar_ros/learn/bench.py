@@ -27,6 +27,7 @@ import threadpoolctl
 import torch
 from tqdm import tqdm
 
+from timar_ros.bounds import MAX_MODEL_FACTOR
 from timar_ros.command import end
 from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn import behaviour, bench_table
@@ -46,12 +47,13 @@ from timar_ros.learn.bench_table import TITLES, Judged
 from timar_ros.learn.figures import Answer
 from timar_ros.learn.listening import add_listening_options, channels_of
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
+from timar_ros.learn.timing_options import add_timing_choice, add_timing_options
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.timar import TIMAR
 from timar_ros.npz import Arrays
 from timar_ros.outputs import check_own_files, has_keys
 from timar_ros.stream.channels import MEAN
-from timar_ros.strict import count_from_1, in_a_sentence
+from timar_ros.strict import in_a_sentence, number, whole_number
 
 _MODEL = Variant('model')
 _LISTENER = (Variant('no user', user_gain=0.0), Variant('no own', agent_gain=0.0))
@@ -326,28 +328,35 @@ def _report(options: argparse.Namespace, settings: Settings, cases: list[Case]) 
 
 
 def _parser() -> argparse.ArgumentParser:
-    path, timing = pathlib.Path, TimingConfig()
+    path = pathlib.Path
     parser = argparse.ArgumentParser(
         prog='python -m timar_ros.learn.bench',
         description='Weights against baselines on a folder of conversations.',
     )
     parser.add_argument('folder', type=path, help='<clip>_user.wav, <clip>_agent.wav, ...')
     parser.add_argument('--checkpoint', type=path, help='weights; the shipped ones by default')
-    parser.add_argument('--out', type=path, default=path('bench_out'), help='%(default)s')
-    parser.add_argument('--timing', choices=('anticipate', 'reactive'), default=timing.timing)
-    parser.add_argument('--replan-hz', type=float, default=timing.replan_hz, help='%(default)s')
-    parser.add_argument('--temperature', type=float, default=SamplingConfig().temperature)
+    parser.add_argument(
+        '--out', type=path, default=path('bench_out'), help='folder to write; %(default)s'
+    )
+    add_timing_choice(parser)
+    add_timing_options(parser, ['replan_hz'])
+    parser.add_argument(
+        '--temperature', type=number(0, MAX_MODEL_FACTOR), default=SamplingConfig().temperature,
+        help='variability of the motion; %(default)s',
+    )  # fmt: skip
     add_listening_options(parser)
-    parser.add_argument('--clips', type=count_from_1, help='only so many, the first by name')
+    parser.add_argument('--clips', type=whole_number(1), help='only the first of them, by name')
     parser.add_argument(
         '--short', action='store_true', help='without listener test, seeds and loudness'
     )
     parser.add_argument(
-        '--styles', type=int, default=0, metavar='N', help='answer the first N in each style, too'
-    )
+        '--styles', type=whole_number(0), default=0, metavar='N',
+        help='answer the first N in each style, too',
+    )  # fmt: skip
     parser.add_argument(
-        '--processes', type=count_from_1, default=os.cpu_count(), help='%(default)s'
-    )
+        '--processes', type=whole_number(1, 4096), default=os.cpu_count(),
+        help='that answer clips at the same time; %(default)s',
+    )  # fmt: skip
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     return parser
 

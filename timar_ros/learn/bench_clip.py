@@ -11,7 +11,6 @@ A conversation of the bench: its files, the model's answers to it, and the basel
 from collections.abc import Mapping, Sequence
 import dataclasses
 from fractions import Fraction
-import json
 import pathlib
 from types import MappingProxyType
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn import baselines
-from timar_ros.learn.clips import find_files
+from timar_ros.learn.clips import find_beside, find_files
 from timar_ros.learn.evaluate import answer
 from timar_ros.learn.figures import Answer
 from timar_ros.learn.heads import hold_against_voice, read_head, to_grid
@@ -29,6 +28,7 @@ from timar_ros.motion import MotionSpace
 from timar_ros.stream.channels import describe_recording
 from timar_ros.stream.style import AgentStyle
 from timar_ros.stream.wav import read_duration_s, read_wav
+from timar_ros.strict import read_json
 
 _MS_NS = 1_000_000
 # Party that is the agent -> names of the other one.
@@ -94,7 +94,9 @@ def find_cases(folder: pathlib.Path) -> tuple[list[Case], dict[str, str]]:
         clip, _, party = agent_wav.stem.rpartition('_')
         if party not in _OTHERS:
             continue
-        names = [agent_wav.with_name(f'{clip}_{other}.wav') for other in _OTHERS[party]]
+        names = [
+            find_beside(agent_wav.with_name(f'{clip}_{other}.wav')) for other in _OTHERS[party]
+        ]
         user_wav = next((path for path in names if path.is_file()), None)
         agent_npz = _existing(agent_wav.with_suffix('.npz'))
         if user_wav is None:
@@ -121,6 +123,7 @@ def find_cases(folder: pathlib.Path) -> tuple[list[Case], dict[str, str]]:
 
 
 def _existing(path: pathlib.Path) -> pathlib.Path | None:
+    path = find_beside(path)
     return path if path.is_file() else None
 
 
@@ -134,7 +137,7 @@ def read_cues(path: pathlib.Path | None) -> np.ndarray | None:
     if path is None:
         return None
     try:
-        cues = [float(cue['t_s']) for cue in json.loads(path.read_text('utf-8'))['cues']]
+        cues = [float(cue['t_s']) for cue in read_json(path)['cues']]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f'{path}: expected {{"cues": [{{"t_s": seconds}}, ...]}}, got {error!r}'

@@ -19,6 +19,7 @@ whose motion is there is the agent once.
 
 from collections.abc import Mapping
 import dataclasses
+import fnmatch
 import glob
 import pathlib
 from types import MappingProxyType
@@ -32,6 +33,7 @@ from timar_ros.motion import MotionSpace
 from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel, parse_channel
 from timar_ros.stream.riff import read_layout
 from timar_ros.stream.wav import read_duration_s, read_wav
+from timar_ros.strict import why_no_file
 
 _PARTIES = {'speaker1': 'speaker2', 'speaker2': 'speaker1', 'agent': 'user'}
 _N_STYLE = len(EMOTIONS) + 1  # and attitude
@@ -164,10 +166,25 @@ def style_of(head: Head, n_frames: int, fps: float = 25.0) -> tuple[np.ndarray |
 
 
 def find_files(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-    """Return a folder's files in order, subfolders and folders that are linked to included."""
+    """
+    Return a folder's files in order, subfolders and folders that are linked to included.
+
+    Args:
+        folder: of clips.
+        pattern: of names, with an ending in small letters; files may have it in capitals.
+    """
     # rglob passes by linked folders, which is how people put data sets together.
-    names = glob.iglob(f'**/{pattern}', root_dir=folder, recursive=True)
-    return sorted(folder / name for name in names)
+    names = glob.iglob('**/*', root_dir=folder, recursive=True)
+    suffix = pathlib.PurePath(pattern).suffix
+    found = (folder / name for name in names if name.lower().endswith(suffix))
+    return sorted(path for path in found if fnmatch.fnmatchcase(path.stem + suffix, pattern))
+
+
+def find_beside(path: pathlib.Path) -> pathlib.Path:
+    """Return a file whose ending may be in capitals, or `path` itself where there is none."""
+    endings = (path.suffix, path.suffix.upper(), f'.{path.suffix[1:].capitalize()}')
+    there = (path.with_suffix(ending) for ending in endings)
+    return next((each for each in there if each.is_file()), path)
 
 
 def open_clips(
@@ -217,8 +234,9 @@ def open_clips(
 
 
 def _open_clip(path: pathlib.Path, stem: str, party: str, space: MotionSpace, fps: float) -> Clip:
-    agent_wav = path.with_suffix('.wav')
-    user_wav = path.with_name(f'{stem}_{_PARTIES[party]}.wav')
+    agent_wav = find_beside(path.with_suffix('.wav'))
+    user_wav = find_beside(path.with_name(f'{stem}_{_PARTIES[party]}.wav'))
+    user_npz = find_beside(user_wav.with_suffix('.npz'))
     agent = read_head(path)
     notes: list[str] = []
     agent_s, user_s = (_duration_s(wav, notes) for wav in (agent_wav, user_wav))
@@ -229,8 +247,8 @@ def _open_clip(path: pathlib.Path, stem: str, party: str, space: MotionSpace, fp
         raise ValueError(f'{notes[-1]}; split the clip there: what is learned must be known')
     lengths = [len(agent_motion), *(int(duration * fps + 1e-6) for duration in (agent_s, user_s))]
     user_motion = user_seen = None
-    if user_wav.with_suffix('.npz').is_file():
-        user = read_head(user_wav.with_suffix('.npz'))
+    if user_npz.is_file():
+        user = read_head(user_npz)
         try:
             user, more = hold_against_voice(user, user_s)
         except ValueError as error:
@@ -290,5 +308,6 @@ def _duration_s(path: pathlib.Path, notes: list[str]) -> float:
 
 
 def _check_there(path: pathlib.Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f'no voice at {path}; each clip needs the wav of both people')
+    problem = why_no_file(path, 'voice', 'each clip needs the wav of both people')
+    if problem:
+        raise FileNotFoundError(problem)

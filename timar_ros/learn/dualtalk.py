@@ -42,7 +42,7 @@ from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
 from timar_ros.model.checkpoint import load_checkpoint, read_config
 from timar_ros.model.timar import TIMAR
 from timar_ros.outputs import check_own_files, has_keys
-from timar_ros.strict import count_from_1, in_a_sentence
+from timar_ros.strict import in_a_sentence, number, parse_json, whole_number
 
 
 @functools.lru_cache(1)
@@ -132,11 +132,11 @@ def _read_results(path: pathlib.Path, key: str) -> dict[tuple[str, int], dict]:
     if path.is_file():
         for text in path.read_text(encoding='utf-8').splitlines():
             try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
+                line = parse_json(text, str(path))
+                if line['key'] == key:
+                    done[line['clip'], line['n']] = line['figures']
+            except (ValueError, KeyError, TypeError):  # cut off, or not of this command
                 continue
-            if line['key'] == key:
-                done[line['clip'], line['n']] = line['figures']
     return done
 
 
@@ -149,22 +149,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument('folder', type=path, help='*_speaker1.wav, .npz and *_speaker2.wav, .npz')
     parser.add_argument('--checkpoint', type=path, help='weights; the shipped ones by default')
-    parser.add_argument('--out', type=path, default=path('dualtalk_out'), help='%(default)s')
     parser.add_argument(
-        '--context', type=int, nargs='+', default=[0, 1, 3, 7], help='past turns; 0 1 3 7'
+        '--out', type=path, default=path('dualtalk_out'), help='folder; %(default)s'
     )
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--context',
+        type=whole_number(0),
+        nargs='+',
+        default=[0, 1, 3, 7],
+        metavar='N',
+        help='how many past turns are remembered, a column of the table each; 0 1 3 7',
+    )
+    parser.add_argument(
+        '--seed', type=whole_number(0), default=0, help='of the noise; %(default)s'
+    )
     parser.add_argument(
         '--normalise', choices=('clip', 'causal'), help='loudness; as the weights were trained'
     )
     parser.add_argument('--corrupt', nargs='+', default=[], choices=KINDS, metavar='KIND',
                         help=', '.join(KINDS))  # fmt: skip
-    parser.add_argument('--share', type=float, default=0.3, help='of time in bursts; %(default)s')
-    parser.add_argument('--burst-s', type=float, default=1.0, help='mean length; %(default)s')
-    parser.add_argument('--snr-db', type=float, default=60.0, help='of noise; %(default)s')
-    parser.add_argument('--clips', type=count_from_1, help='only so many, the first by name')
     parser.add_argument(
-        '--processes', type=count_from_1, default=os.cpu_count(), help='%(default)s'
+        '--share', type=number(0, 1), default=0.3, help='of time in bursts; %(default)s'
+    )
+    parser.add_argument(
+        '--burst-s',
+        type=number(0.04, 3600),
+        default=1.0,
+        help='mean length of a burst; %(default)s',
+    )
+    parser.add_argument(
+        '--snr-db', type=number(-100, 200), default=60.0, help='of noise; %(default)s'
+    )
+    parser.add_argument('--clips', type=whole_number(1), help='only the first of them, by name')
+    parser.add_argument(
+        '--processes',
+        type=whole_number(1, 4096),
+        default=os.cpu_count(),
+        help='that answer clips at the same time; %(default)s',
     )
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     try:
@@ -186,6 +207,11 @@ def _print_table(options: argparse.Namespace) -> int:
     config = read_config(checkpoint)
     cases, left_out = find_cases(options.folder)
     contexts = tuple(n for n in options.context if n < config.max_turns)
+    if not contexts:
+        raise ValueError(
+            f'expected --context of 0 to {config.max_turns - 1}, as these weights remember, got '
+            f'{" ".join(map(str, options.context))}'
+        )
     settings = Settings(
         checkpoint=str(checkpoint),
         digest=hashlib.sha256(pathlib.Path(checkpoint).read_bytes()).hexdigest(),

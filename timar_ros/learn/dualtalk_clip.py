@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from timar_ros.config import SamplingConfig
-from timar_ros.learn.clips import find_files, read_voice
+from timar_ros.learn.clips import find_beside, find_files, read_voice
 from timar_ros.learn.corruption import Corruption
 from timar_ros.learn.heads import hold_against_voice, read_head, to_grid
 from timar_ros.learn.metrics import evaluate_clip
@@ -100,8 +100,10 @@ def find_cases(folder: pathlib.Path) -> tuple[list[Case], dict[str, str]]:
     cases, left_out = [], {}
     for agent_wav in find_files(folder, '*_speaker[12].wav'):
         clip, _, speaker = agent_wav.stem.rpartition('_')
-        user_wav = agent_wav.with_name(f'{clip}_{_OTHER[speaker]}.wav')
-        agent_npz, user_npz = (path.with_suffix('.npz') for path in (agent_wav, user_wav))
+        user_wav = find_beside(agent_wav.with_name(f'{clip}_{_OTHER[speaker]}.wav'))
+        agent_npz, user_npz = (
+            find_beside(path.with_suffix('.npz')) for path in (agent_wav, user_wav)
+        )
         if not user_wav.is_file():
             left_out[agent_wav.stem] = f'no {user_wav.name}'
         elif not agent_npz.is_file():

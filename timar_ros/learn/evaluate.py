@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from timar_ros.bounds import MAX_MODEL_FACTOR
 from timar_ros.command import end
 from timar_ros.config import SamplingConfig, TimingConfig
 from timar_ros.learn.bag_recording import read_bag
@@ -33,16 +34,18 @@ from timar_ros.learn.offline import answer_deliveries
 from timar_ros.learn.recording import Recording, add_user_head, read_wavs
 from timar_ros.learn.report import write_report
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
+from timar_ros.learn.timing_options import add_timing_choice, add_timing_options
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.precision import DTYPES
 from timar_ros.model.timar import TIMAR
+from timar_ros.model.turn import EMOTIONS
 from timar_ros.outputs import check_own_files, has_keys
 from timar_ros.stream.bag_topics import Topics
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.level import ClipLevel
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
-from timar_ros.stream.style import AgentStyle
-from timar_ros.strict import in_a_sentence
+from timar_ros.stream.style import MAX_EXPRESSIVENESS, NEUTRAL, AgentStyle
+from timar_ros.strict import in_a_sentence, number, whole_number
 
 _SECOND_NS = 1_000_000_000
 _MS_NS = 1_000_000
@@ -123,9 +126,23 @@ def answer(
     happened = {
         'start_ns': start_ns,
         'counters': conversation.counters(),
-        'notes': list(dict.fromkeys(notes + conversation.take_warnings())),
+        'notes': list(dict.fromkeys(notes + _not_noted(conversation.take_warnings(), notes))),
     }
     return shown, happened
+
+
+def _not_noted(warnings: list[str], notes: list[str]) -> list[str]:
+    """Return the warnings of a conversation that no note of the recording has said already."""
+    new = []
+    for text in warnings:
+        for voice in ('user', 'agent'):
+            option = f'--{voice}-channel '
+            if f'{voice}_channel:=' in text and any(option in note for note in notes):
+                break
+            text = text.replace(f'{voice}_channel:=', option)
+        else:
+            new.append(text)
+    return new
 
 
 def _user_motion(recording: Recording, model: TIMAR, start_ns: int, n_frames: int):
@@ -172,8 +189,6 @@ def evaluate(options: argparse.Namespace) -> pathlib.Path:
     sampling = _from_options(SamplingConfig, options)
     style = _from_options(AgentStyle, options)
     checkpoint = options.checkpoint or find_shared(SHIPPED_CHECKPOINT)
-    if not 0 <= options.threads <= 1_024:
-        raise ValueError(f'threads must be 0 to 1024, got {options.threads}')
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_checkpoint(checkpoint, options.device, options.dtype)
@@ -281,29 +296,52 @@ def _parser() -> argparse.ArgumentParser:
         prog='python -m timar_ros.learn.evaluate',
         description='Answer a recorded conversation and judge the answer.',
     )
-    path, timing, sampling, topics = pathlib.Path, TimingConfig(), SamplingConfig(), Topics()
+    path, sampling, topics = pathlib.Path, SamplingConfig(), Topics()
     parser.add_argument('--user', type=path, help="wav of the user's voice")
     parser.add_argument('--agent', type=path, help="wav of the robot's voice")
     parser.add_argument('--user-motion', type=path, help="npz of the user's head, if known")
     add_listening_options(parser, has_formats=True)
     parser.add_argument('--bag', type=path, help='a bag instead: folder, .mcap or .db3')
-    parser.add_argument('--user-topic', default=topics.user_audio, help='%(default)s')
-    parser.add_argument('--agent-topic', default=topics.agent_audio, help='%(default)s')
-    parser.add_argument('--user-motion-topic', default=topics.user_motion, help='%(default)s')
-    parser.add_argument('--timing', choices=('anticipate', 'reactive'), default=timing.timing)
-    for name in ('replan_hz', 'hearing_delay_ms', 'agent_lead_ms', 'plan_latency_ms', 'blend_ms'):
-        default = getattr(timing, name)
-        parser.add_argument(
-            f'--{name.replace("_", "-")}', type=type(default), default=default, help='%(default)s'
-        )
-    for config, names in (
-        (sampling, ('temperature', 'cfg_scale', 'steps')),
-        (AgentStyle(), [field.name for field in dataclasses.fields(AgentStyle)]),
-    ):
-        for name in names:
-            kind, default = type(getattr(config, name)), getattr(config, name)
-            option = f'--{name.replace("_", "-")}'
-            parser.add_argument(option, type=kind, default=default, help='%(default)s')
+    parser.add_argument(
+        '--user-topic', default=topics.user_audio, help="the user's voice in the bag; %(default)s"
+    )
+    parser.add_argument(
+        '--agent-topic', default=topics.agent_audio,
+        help="the robot's voice in the bag; %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        '--user-motion-topic', default=topics.user_motion,
+        help="the user's head in the bag; %(default)s",
+    )  # fmt: skip
+    add_timing_choice(parser)
+    add_timing_options(parser)
+    factor = number(0, MAX_MODEL_FACTOR)
+    parser.add_argument(
+        '--temperature', type=factor, default=sampling.temperature,
+        help='variability of the motion; 1: as learned; %(default)s',
+    )  # fmt: skip
+    parser.add_argument(
+        '--cfg-scale', type=factor, default=sampling.cfg_scale,
+        help='weight of what is heard; 1: as learned; %(default)s',
+    )  # fmt: skip
+    parser.add_argument(
+        '--steps', type=whole_number(2, 1000), default=sampling.steps,
+        help='denoising steps; %(default)s',
+    )  # fmt: skip
+    emotions = ', '.join((NEUTRAL, *EMOTIONS))
+    parser.add_argument('--emotion', default='', help=f'of the head: {emotions}; default: none')
+    parser.add_argument(
+        '--intensity', type=number(0, 1), default=0.0, help='of the emotion, 0 to 1; %(default)s'
+    )
+    parser.add_argument(
+        '--attitude', type=number(-1, 1), default=0.0,
+        help='towards what is heard: -1 rejects, 1 approves; %(default)s',
+    )  # fmt: skip
+    parser.add_argument(
+        '--expressiveness', type=number(0, MAX_EXPRESSIVENESS), default=1.0,
+        help='gain of the motion; 1: as learned; %(default)s',
+    )  # fmt: skip
+    parser.add_argument('--persona', default='', help='of the weights: a manner of moving')
     parser.add_argument(
         '--normalise',
         choices=('causal', 'clip'),
@@ -315,8 +353,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--dtype', default='auto', choices=('auto', *DTYPES), help='of the weights, as live'
     )
-    parser.add_argument('--threads', type=int, default=0, help="CPU threads; 0: torch's choice")
-    parser.add_argument('--seed', type=int, default=0, help='of the noise; %(default)s')
+    parser.add_argument(
+        '--threads', type=whole_number(0, 1024), default=0, help="CPU threads; 0: torch's choice"
+    )
+    parser.add_argument(
+        '--seed', type=whole_number(0), default=0, help='of the noise; %(default)s'
+    )
     parser.add_argument('--out', type=path, required=True, help='folder for the three files')
     return parser
 

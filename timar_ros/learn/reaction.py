@@ -23,11 +23,12 @@ from timar_ros.config import TimingConfig
 from timar_ros.learn.behaviour import head_steps, voice_activity
 from timar_ros.learn.offline import answer_recording
 from timar_ros.learn.share import SHIPPED_CHECKPOINT, find_shared
+from timar_ros.learn.timing_options import add_timing_options
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.stream.conversation import Conversation
 from timar_ros.stream.resample import SAMPLE_RATE_HZ, Resampler
 from timar_ros.stream.wav import read_wav
-from timar_ros.strict import in_a_sentence
+from timar_ros.strict import in_a_sentence, number, whole_number
 
 # What a person notices of a head, and how far a conversation is remembered.
 DIFFERENCE_DEG = 0.5
@@ -225,16 +226,17 @@ def _parser() -> argparse.ArgumentParser:
     for voice in ('user', 'agent'):
         parser.add_argument(f'--{voice}', type=pathlib.Path, help='wav (default: the demo)')
     parser.add_argument('--checkpoint', type=pathlib.Path, help='default: the shipped weights')
-    parser.add_argument('--changes', type=int, default=40, help='how many are planted')
+    parser.add_argument('--changes', type=whole_number(1), default=40, help='how many are planted')
     parser.add_argument(
-        '--difference', type=float, default=DIFFERENCE_DEG, help='degrees that count'
+        '--difference',
+        type=number(0.01, 90),
+        default=DIFFERENCE_DEG,
+        help='by which the head has answered, degrees; %(default)s',
     )
-    parser.add_argument('--seed', type=int, default=0)
-    for field in dataclasses.fields(TimingConfig):
-        if field.name != 'timing':
-            kind = type(field.default)
-            flag = f'--{field.name.replace("_", "-")}'
-            parser.add_argument(flag, type=kind, default=field.default)
+    parser.add_argument(
+        '--seed', type=whole_number(0), default=0, help='of the noise; %(default)s'
+    )
+    add_timing_options(parser)
     return parser
 
 

@@ -37,6 +37,7 @@ from timar_ros.learn.simulator.scripts import topics
 from timar_ros.learn.simulator.style import PERSONAS, Persona, draw_style
 from timar_ros.learn.simulator.voices import Synthesiser, list_voices
 from timar_ros.learn.simulator.write import write_motion, write_truth, write_voice
+from timar_ros.strict import number, whole_number
 
 _FPS = 25
 _CLIP_S = 60.0
@@ -175,8 +176,12 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument('data', type=pathlib.Path, help='folder with facegood, multitpc, ...')
     parser.add_argument('out', type=pathlib.Path, help='folder to write')
-    parser.add_argument('--minutes', type=float, default=90.0, help='of conversation to train on')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--minutes', type=number(0, 100_000), default=90.0, help='of conversation to train on'
+    )
+    parser.add_argument(
+        '--seed', type=whole_number(0), default=0, help='of everything; %(default)s'
+    )
     parser.add_argument(
         '--cache', type=pathlib.Path, default=pathlib.Path('~/.cache/timar_ros/simulate'),
         help='folder for spoken sentences and the learned mouth',

@@ -22,10 +22,9 @@ from timar_ros.config_file import from_dict, to_dict
 from timar_ros.model.precision import DTYPES, check_device, find_dtype
 from timar_ros.model.timar import TIMAR
 from timar_ros.motion import get_space
-from timar_ros.strict import quoted, shortened
+from timar_ros.strict import parse_json, quoted, shortened, why_no_file
 
 FORMAT = 'timar_ros checkpoint 1'
-_LONGEST_JSON = 1_000_000  # characters
 
 
 def save_checkpoint(path, model: TIMAR, dtype: str = 'float32', notes: str = '') -> None:
@@ -67,17 +66,20 @@ def read_config(path) -> TimarConfig:
         ValueError: it is not one of our checkpoints.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f'no checkpoint at {path}; leave `checkpoint` empty for the shipped model, or make '
-            'one with python -m timar_ros.model.convert or python -m timar_ros.learn.train'
-        )
+    problem = why_no_file(
+        path,
+        'checkpoint',
+        'leave `checkpoint` empty for the shipped model, or make one with python -m '
+        'timar_ros.model.convert or python -m timar_ros.learn.train',
+    )
+    if problem:
+        raise FileNotFoundError(problem)
     try:
         with safe_open(path, 'np') as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, RuntimeError) as error:
         hint = ''
-        if path.suffix in ('.pth', '.pt', '.ckpt'):
+        if path.suffix.lower() in ('.pth', '.pt', '.ckpt'):
             hint = '; convert published weights with python -m timar_ros.model.convert'
         raise ValueError(
             f'{path}: not a readable safetensors file ({shortened(str(error), 200)}){hint}'
@@ -147,13 +149,7 @@ def _read_json(metadata: dict, key: str, path):
     text = metadata.get(key)
     if text is None:
         raise ValueError(f'{path}: expected {key} in its metadata, got none; save it again')
-    if len(text) > _LONGEST_JSON:
-        raise ValueError(f'{path}: expected {key} of at most 1 MB, got {len(text)} characters')
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = 'nested too deep' if isinstance(error, RecursionError) else shortened(str(error))
-        raise ValueError(f'{path}: {key} in its metadata is not valid JSON: {reason}') from None
+    return parse_json(text, f'{path}: {key} in its metadata')
 
 
 def _read_shapes(path) -> dict[str, _Shape]:

@@ -32,6 +32,7 @@ from timar_ros.nodes.recording import read_voice
 from timar_ros.nodes.replay import ReplayNode
 from timar_ros.nodes.running import end
 from timar_ros.outputs import check_own_files, has_keys
+from timar_ros.strict import whole_number
 
 _FACE_PORT = 8390
 _PROGRESS_S = 5
@@ -63,9 +64,17 @@ def _parse(args) -> argparse.Namespace:
     parser.add_argument('--out', type=pathlib.Path, default='demo_out', help='folder to write')
     parser.add_argument('--user', type=pathlib.Path, help="wav of the user's voice")
     parser.add_argument('--agent', type=pathlib.Path, help="wav of the agent's voice")
-    parser.add_argument('--timing', choices=('anticipate', 'reactive'), default='anticipate')
+    parser.add_argument(
+        '--timing', choices=('anticipate', 'reactive'), default='anticipate',
+        help='plan while the user speaks, or answer each turn when it is over; %(default)s',
+    )  # fmt: skip
     parser.add_argument('--checkpoint', default='', help='weights; default: those of the package')
-    parser.add_argument('--threads', type=int, default=0, help='CPU threads of the model')
+    parser.add_argument(
+        '--threads',
+        type=whole_number(0, 256),
+        default=0,
+        help='CPU threads of the model; 0: as the conversation node decides',
+    )
     return parser.parse_args(args)
 
 

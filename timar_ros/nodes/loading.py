@@ -14,6 +14,7 @@ from ament_index_python.packages import get_package_share_directory
 import numpy as np
 import torch
 
+from timar_ros.bounds import MAX_REPLANS_HZ
 from timar_ros.config import HearingConfig, SamplingConfig, TimingConfig
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.precision import DTYPES
@@ -61,7 +62,7 @@ class ConversationParams:
         'plans a second; 0: at turn starts only',
         unit='Hz',
         minimum=0,
-        maximum=50,
+        maximum=MAX_REPLANS_HZ,
     )
     hearing_delay_ms: int = parameter(
         _TIMES.hearing_delay_ms,

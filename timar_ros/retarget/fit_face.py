@@ -25,7 +25,7 @@ from timar_ros.retarget.face import (
     save_mapping,
 )
 from timar_ros.retarget.mesh import FIRST_EXPRESSION, FaceModel, read_blendshapes, read_flame
-from timar_ros.strict import in_a_sentence
+from timar_ros.strict import in_a_sentence, whole_number
 
 # The jaw is a joint in FLAME and comes as such; eyes and tongue are no part of its expressions.
 _NOT_EXPRESSION = ('jawOpen', 'tongueOut', 'eyeLook')
@@ -107,7 +107,7 @@ def main(args=None) -> int:
     )
     parser.add_argument(
         '--first-expression',
-        type=int,
+        type=whole_number(0),
         default=FIRST_EXPRESSION,
         help="index of FLAME's first expression in shapedirs (%(default)s)",
     )

@@ -75,7 +75,7 @@ def read_flame(path: str | pathlib.Path, first: int = FIRST_EXPRESSION) -> FaceM
         ValueError: it holds no such model, or something a model has no need of.
     """
     path = _existing(path, 'FLAME model')
-    content = Arrays(path) if path.suffix == '.npz' else _read_pickle(path)
+    content = Arrays(path) if path.suffix.lower() == '.npz' else _read_pickle(path)
     missing = {'v_template', 'shapedirs'} - set(content)
     if missing:
         raise ValueError(f'{path}: a FLAME model has v_template and shapedirs, got no {missing}')

@@ -76,7 +76,7 @@ def find_bag_files(path: pathlib.Path) -> BagFiles:
         there = there or _in_one_subfolder(path, notes)
     if not there:
         old = next(iter(sorted(path.glob('*.bag'))), None)
-        packed = next((p for p in sorted(path.iterdir()) if p.suffix in _FOREIGN), None)
+        packed = next((p for p in sorted(path.iterdir()) if p.suffix.lower() in _FOREIGN), None)
         _refuse_foreign(old or packed or path)
         raise ValueError(
             f'{path}: expected a bag (metadata.yaml and .mcap or .db3 files), got '
@@ -87,7 +87,7 @@ def find_bag_files(path: pathlib.Path) -> BagFiles:
 
 def is_packed(path: pathlib.Path) -> bool:
     """Return whether a file has to be unpacked before it can be read."""
-    return path.suffix in _PACKED
+    return path.suffix.lower() in _PACKED
 
 
 @dataclasses.dataclass
@@ -205,13 +205,13 @@ def _in_one_subfolder(folder: pathlib.Path, notes: list[str]) -> list[pathlib.Pa
 
 
 def _refuse_foreign(path: pathlib.Path) -> None:
-    if path.suffix == '.bag':
+    if path.suffix.lower() == '.bag':
         raise ValueError(
             f"{path}: a bag of ROS 1; convert it with 'rosbags-convert --src "
             f"{path.name} --dst {path.stem}'"
         )
-    if path.suffix in _FOREIGN and path.is_file():
+    if path.suffix.lower() in _FOREIGN and path.is_file():
         raise ValueError(
-            f"{path}: packed in a way that is not read here; unpack it: '{_FOREIGN[path.suffix]} "
+            f"{path}: packed in a way that is not read here; unpack it: '{_FOREIGN[path.suffix.lower()]} "
             f"{path.name}'"
         )

@@ -26,7 +26,7 @@ from timar_ros.stream.riff_header import (
     is_wave,
     read_format,
 )
-from timar_ros.strict import quoted
+from timar_ros.strict import quoted, why_no_file
 
 _CODECS = {
     0x02: 'MS_ADPCM', 0x06: 'ALAW (G.711)', 0x07: 'MULAW (G.711)', 0x11: 'DVI_ADPCM (IMA)',
@@ -85,8 +85,9 @@ def read_layout(path: pathlib.Path) -> Layout:
         ValueError: it is no wav, of a codec, or its header is outside of what is accepted.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no recording at {path}; give the path of a wav file')
+    problem = why_no_file(path, 'recording', 'give the path of a wav file')
+    if problem:
+        raise FileNotFoundError(problem)
     try:
         with open(path, 'rb') as file:
             size = path.stat().st_size
