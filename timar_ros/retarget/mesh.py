@@ -104,7 +104,7 @@ def read_blendshapes(folder: str | pathlib.Path) -> FaceModel:
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder {folder}; expected .obj files, one a blendshape')
-    paths = sorted(folder.glob('*.obj'))
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == '.obj')
     neutral = [path for path in paths if _NEUTRAL_FILE.search(path.stem)]
     if len(neutral) != 1:
         raise FileNotFoundError(

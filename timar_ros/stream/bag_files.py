@@ -210,8 +210,8 @@ def _refuse_foreign(path: pathlib.Path) -> None:
             f"{path}: a bag of ROS 1; convert it with 'rosbags-convert --src "
             f"{path.name} --dst {path.stem}'"
         )
-    if path.suffix.lower() in _FOREIGN and path.is_file():
+    unpack = _FOREIGN.get(path.suffix.lower())
+    if unpack and path.is_file():
         raise ValueError(
-            f"{path}: packed in a way that is not read here; unpack it: '{_FOREIGN[path.suffix.lower()]} "
-            f"{path.name}'"
+            f"{path}: packed in a way that is not read here; unpack it: '{unpack} {path.name}'"
         )
