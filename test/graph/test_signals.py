@@ -83,6 +83,6 @@ def test_a_log_folder_that_cannot_be_made_is_replaced_and_the_node_starts(monkey
     process.send_signal(signal.SIGTERM)
     rest = process.communicate(timeout=30)[0]
 
-    assert first.startswith(f'no log can be written to {tmp_path}/file/logs; it goes to /')
+    assert first.startswith(f'{tmp_path}/file/logs cannot be written: logs go to /')
     assert 'neck of nao' in second
     assert (process.returncode, rest) == (0, '')

@@ -7,13 +7,18 @@ Not for what they do; loads nothing.
 """
 
 import dataclasses
-import pathlib
 
-from ament_index_python.packages import get_package_share_directory
-
+from timar_ros.nodes.environment import share_folder
 from timar_ros.strict import quoted, read_yaml
 
 _YES_NO = ('true', 'false')
+
+
+def _default_params() -> str:
+    try:
+        return str(share_folder() / 'config/conversation.yaml')
+    except ValueError:  # said where the program starts
+        return ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +66,7 @@ ARGUMENTS = (
     Argument('namespace', '', 'Put before the names of the nodes and of their topics'),
     Argument(
         'params_file',
-        str(pathlib.Path(get_package_share_directory('timar_ros')) / 'config/conversation.yaml'),
+        _default_params(),
         'YAML with parameters of the nodes; wins over the arguments above',
     ),
     Argument('use_sim_time', 'false', 'Take the time from /clock', _YES_NO),

@@ -8,7 +8,6 @@ Knows rosbag2's files and our message definitions. Refuses to overwrite a bag.
 
 import pathlib
 
-from ament_index_python.packages import get_package_share_directory
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosbags.highlevel import AnyReader
@@ -23,6 +22,7 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from timar_ros.nodes.environment import share_folder
 from timar_ros.nodes.hearing import message_class
 
 # Metadata version of Jazzy.
@@ -35,7 +35,7 @@ def make_typestore():
     """Return the message definitions of ROS 2 Jazzy and our own."""
     typestore = get_typestore(Stores.ROS2_JAZZY)
     types = {}
-    folder = pathlib.Path(get_package_share_directory('timar_ros')) / 'msg'
+    folder = share_folder() / 'msg'
     for path in sorted(folder.glob('*.msg')):
         types.update(get_types_from_msg(path.read_text(), f'timar_ros/msg/{path.stem}'))
     typestore.register(types)

@@ -10,12 +10,10 @@ Not for what the nodes do.
 
 import importlib
 import json
-import pathlib
 import sys
 
-from ament_index_python.packages import get_package_share_directory
-
 from timar_ros.nodes.arguments import ARGUMENTS, check_params_file
+from timar_ros.nodes.environment import share_folder
 from timar_ros.nodes.param_files import check_arguments, check_namespace
 from timar_ros.nodes.running import construct, end, run
 from timar_ros.retarget.robot import load_robot
@@ -120,7 +118,7 @@ def check_robot(values: dict[str, str]) -> None:
         FileNotFoundError, ValueError: one sentence of `load_robot`.
     """
     if values['neck'] == 'true':
-        share = pathlib.Path(get_package_share_directory('timar_ros'))
+        share = share_folder()
         load_robot(values['robot'], share / 'config' / 'robots')
 
 

@@ -20,7 +20,6 @@ import sys
 import time
 import webbrowser
 
-from ament_index_python.packages import get_package_share_directory
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -28,6 +27,7 @@ from rclpy.parameter import Parameter
 from timar_ros.nodes.bag import RecorderNode
 from timar_ros.nodes.bringup import compose
 from timar_ros.nodes.demo_report import draw, late_note, read_recorded, summarise
+from timar_ros.nodes.environment import prepare, share_folder
 from timar_ros.nodes.recording import read_voice
 from timar_ros.nodes.replay import ReplayNode
 from timar_ros.nodes.running import end
@@ -174,9 +174,13 @@ def main(args=None) -> None:
     # A demo is nobody else's business, and two of them must not talk to each other.
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    try:
+        prepare()
+    except ValueError as error:
+        raise SystemExit(f'demo: {error}') from None
     voices = {'user': args.user, 'agent': args.agent}
     if not any(voices.values()):
-        folder = pathlib.Path(get_package_share_directory('timar_ros')) / 'config' / 'demo'
+        folder = share_folder() / 'config' / 'demo'
         voices = {voice: folder / f'{voice}.wav' for voice in voices}
     try:
         for path in filter(None, voices.values()):

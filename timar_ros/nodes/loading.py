@@ -8,9 +8,7 @@ conversation itself, nor for topics.
 """
 
 import dataclasses
-import pathlib
 
-from ament_index_python.packages import get_package_share_directory
 import numpy as np
 import torch
 
@@ -19,6 +17,7 @@ from timar_ros.config import HearingConfig, SamplingConfig, TimingConfig
 from timar_ros.model.checkpoint import load_checkpoint
 from timar_ros.model.precision import DTYPES
 from timar_ros.model.timar import TIMAR
+from timar_ros.nodes.environment import share_folder
 from timar_ros.nodes.params import parameter
 from timar_ros.stream.audio import AudioFormat, AudioPacket, format_from_text
 from timar_ros.stream.channels import parse_channel
@@ -200,7 +199,7 @@ def load_model(params: ConversationParams) -> TIMAR:
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
     path = params.checkpoint
     if not path:
-        path = pathlib.Path(get_package_share_directory('timar_ros')) / _SHIPPED
+        path = share_folder() / _SHIPPED
     model = load_checkpoint(path, device, params.dtype)
     threads = params.threads
     if not threads and sum(p.numel() for p in model.parameters()) < _SMALL:

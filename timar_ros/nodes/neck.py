@@ -7,10 +7,8 @@ Responsible for topics, rates and the service. Not for the motion (`retarget.nec
 it is played (`retarget.player`).
 """
 
-import pathlib
 import time
 
-from ament_index_python.packages import get_package_share_directory
 from geometry_msgs.msg import PoseStamped, QuaternionStamped
 import rclpy
 from rclpy.clock import Clock, ClockType
@@ -25,6 +23,7 @@ from timar_ros.bounds import MAX_PLAN_FRAMES
 from timar_ros.msg import HeadMotionPlan
 from timar_ros.nodes.convert import stamp_to_ns
 from timar_ros.nodes.diagnostics import Diagnostics
+from timar_ros.nodes.environment import share_folder
 from timar_ros.nodes.joints import (
     TFMessage,
     commands_to_msg,
@@ -72,7 +71,7 @@ class NeckNode(Node):
                 'joint_trajectory_controller; remove it'
             )
         params = self._params = declare(self, NeckParams, self._on_params, options.get('cli_args'))
-        robots = pathlib.Path(get_package_share_directory('timar_ros')) / 'config' / 'robots'
+        robots = share_folder() / 'config' / 'robots'
         robot = self._robot = load_robot(params.robot, robots)
         self._neck = Neck(robot, params.neck_config(), params.feedback)
         self._output = params.output or robot.output

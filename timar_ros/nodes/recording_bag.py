@@ -11,13 +11,12 @@ Reads no clock.
 from collections.abc import Iterator
 import heapq
 import itertools
-import pathlib
 
-from ament_index_python.packages import get_package_share_directory
 import numpy as np
 
 from timar_ros.msg import AudioChunk, HeadMotion
 from timar_ros.nodes.convert import audio_chunk, stamp_from_ns
+from timar_ros.nodes.environment import share_folder
 from timar_ros.nodes.recording import EARLY_NS, Event
 from timar_ros.stream.bag import read_definitions
 from timar_ros.stream.bag_conversation import (
@@ -51,7 +50,7 @@ class BagRecording:
     """
 
     def __init__(self, path, topics: Topics, listening: Listening | None = None):
-        share = pathlib.Path(get_package_share_directory('timar_ros'))
+        share = share_folder()
         self._conversation = BagConversation(
             path,
             read_definitions(share / 'msg'),

@@ -18,13 +18,13 @@ import pathlib
 import re
 import sys
 
-from ament_index_python.packages import get_package_share_directory
 import rclpy
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 
 from timar_ros import bounds
 from timar_ros.nodes.arguments import ARGUMENTS
+from timar_ros.nodes.environment import share_folder
 from timar_ros.nodes.params import allowed_text
 from timar_ros.nodes.usage import value_text
 
@@ -135,7 +135,7 @@ def _started(name: str, params: dict):
     context = Context()
     rclpy.init(context=context)
     if name == 'replay':
-        share = pathlib.Path(get_package_share_directory('timar_ros'))
+        share = share_folder()
         params = {**params, 'user': str(share / 'config/demo/user.wav'), 'agent': ''}
         params['agent'] = str(share / 'config/demo/agent.wav')
     overrides = [Parameter(key, value=value) for key, value in params.items()]
@@ -201,7 +201,7 @@ def _cell(text: str) -> str:
 
 
 def _arguments() -> list[str]:
-    share = get_package_share_directory('timar_ros')
+    share = share_folder()
     lines = ['| argument | default | |', '|---|---|---|']
     for argument in ARGUMENTS:
         text = argument.description

@@ -7,10 +7,7 @@ Not for what the nodes do. Every program of `nodes/` ends through here, so that 
 moment leads to the same end.
 """
 
-import os
-import pathlib
 import sys
-import tempfile
 import traceback
 
 import rclpy
@@ -19,6 +16,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from timar_ros.nodes.ending import EndRequest
+from timar_ros.nodes.environment import prepare
 from timar_ros.nodes.executor import FaultTolerantExecutor
 from timar_ros.nodes.param_files import check_arguments
 from timar_ros.nodes.usage import check_words, help_text, own_words
@@ -112,28 +110,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _init(args) -> None:
-    """Initialize ROS without signal handlers, and without a log file if none can be written."""
+    """Initialize ROS without signal handlers."""
     check_arguments(args)
-    folder = _log_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        is_writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError:
-        is_writable = False
-    if not is_writable:
-        os.environ['ROS_LOG_DIR'] = tempfile.mkdtemp(prefix='ros_log_')
-        sys.stderr.write(
-            f'no log can be written to {folder}; it goes to {os.environ["ROS_LOG_DIR"]}; set '
-            'ROS_LOG_DIR to a folder that can be written to\n'
-        )
+    prepare()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-
-
-def _log_folder() -> pathlib.Path:
-    """Return where ROS writes its logs: as rcl_logging_interface decides."""
-    own, home = os.environ.get('ROS_LOG_DIR'), os.environ.get('ROS_HOME')
-    folder = pathlib.Path(own or pathlib.Path(home or '~/.ros') / 'log')
-    try:
-        return folder.expanduser()
-    except RuntimeError:  # no home
-        return folder
