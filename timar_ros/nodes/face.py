@@ -70,6 +70,11 @@ class FaceParams:
         'names by which browsers may call this machine, besides localhost, addresses, its host '
         'name and that in .local; in upper or lower case',
     )
+    allowed_frames: tuple[str, ...] = parameter(
+        _SERVER.allowed_frames,
+        'origins of other pages, such as a dashboard, that may show the face in a frame: scheme, '
+        "name and port, such as 'http://robot.local:8080'",
+    )
     mapping: str = parameter(
         '', 'file of timar_ros.retarget.fit_face, for expressions in flame50; empty: none'
     )
@@ -92,7 +97,9 @@ class FaceParams:
 
     def server_config(self) -> ServerConfig:
         """Return host, port, number of pages and accepted names of the server."""
-        return ServerConfig(self.host, self.port, self.max_clients, self.allowed_hosts)
+        return ServerConfig(
+            self.host, self.port, self.max_clients, self.allowed_hosts, self.allowed_frames
+        )
 
 
 class FaceNode(Node):

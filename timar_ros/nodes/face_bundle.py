@@ -10,6 +10,7 @@ same moment. The modules are also served one by one: tests import them.
 """
 
 import base64
+from collections.abc import Iterable
 import dataclasses
 import hashlib
 import pathlib
@@ -47,8 +48,14 @@ class Page:
     content_security_policy: str
 
 
-def read_page(folder: pathlib.Path = PAGE_FOLDER) -> Page:
-    """Read the page's files and put `index.html` together."""
+def read_page(folder: pathlib.Path = PAGE_FOLDER, frames: Iterable[str] = ()) -> Page:
+    """
+    Read the page's files and put `index.html` together.
+
+    Args:
+        folder: of the files.
+        frames: origins whose pages may show it in a frame, besides its own.
+    """
     texts = {p.name: p.read_text('utf-8') for p in sorted(folder.iterdir()) if p.suffix in _TYPES}
     digest = hashlib.sha256(''.join(texts.values()).encode()).hexdigest()
     style, scripts = texts['face.css'], []
@@ -64,7 +71,7 @@ def read_page(folder: pathlib.Path = PAGE_FOLDER) -> Page:
         name: PageFile(text.encode(), _TYPES[pathlib.Path(name).suffix])
         for name, text in texts.items()
     }
-    return Page(files, digest[:16], _policy(style, scripts))
+    return Page(files, digest[:16], _policy(style, scripts, frames))
 
 
 def bundle(name: str, texts: dict[str, str]) -> str:
@@ -107,12 +114,13 @@ def _variable(name: str) -> str:
     return f'module_{name.removesuffix(".js")}'
 
 
-def _policy(style: str, scripts: list[str]) -> str:
+def _policy(style: str, scripts: list[str], frames: Iterable[str]) -> str:
     script_hashes = ' '.join(map(_hash, scripts))
+    ancestors = ' '.join(["'self'", *frames])
     return (
         f"default-src 'none'; script-src 'self' {script_hashes}; style-src {_hash(style)}; "
         "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; "
-        "frame-ancestors 'self'"
+        f'frame-ancestors {ancestors}'
     )
 
 

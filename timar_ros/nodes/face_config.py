@@ -11,19 +11,21 @@ from timar_ros.strict import quoted, shortened
 @dataclasses.dataclass(frozen=True)
 class ServerConfig:
     """
-    Host, port, number of pages and accepted names of the server.
+    Host, port, number of pages, accepted names and frames of the server.
 
     Attributes:
         host: address to listen on; '127.0.0.1' is this machine only.
         port: TCP; 0 takes a free one.
         max_clients: sockets at once.
         allowed_hosts: names by which browsers may call this server besides its addresses.
+        allowed_frames: origins of other pages that may show the face in a frame.
     """
 
     host: str = '127.0.0.1'
     port: int = 8390
     max_clients: int = 8
     allowed_hosts: tuple[str, ...] = ()
+    allowed_frames: tuple[str, ...] = ()
 
 
 def listen(config: ServerConfig) -> socket.socket:

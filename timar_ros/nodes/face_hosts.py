@@ -3,7 +3,7 @@
 """
 The names by which browsers may call the face's server, and whether a socket's page is our own.
 
-Responsible for reading the Host and Origin headers. Not for what is answered.
+Responsible for Host and Origin headers, and for what users write of either. Not for answers.
 
 A page of another site can make a browser send requests here, and the owner of a DNS name can let
 it point here. Neither can use one of the accepted names.
@@ -88,15 +88,41 @@ def is_same_origin(origin: str, host: Authority) -> bool:
     return page.name == host.name and (page.port or default) == (host.port or default)
 
 
+def frame_origins(texts) -> list[str]:
+    """
+    Return origins that may show the face in a frame, as a content security policy names them.
+
+    Raises:
+        ValueError: one is no origin such as 'http://dashboard.example:8080'.
+    """
+    return [_frame_origin(text.strip()) for text in texts if text.strip()]
+
+
+def _frame_origin(text: str) -> str:
+    scheme, separator, rest = text.removesuffix('/').partition('://')
+    page = Authority.read(_as_ascii(rest))
+    if not separator or scheme.lower() not in _DEFAULT_PORTS or page is None:
+        raise ValueError(
+            'allowed_frames: expected an origin such as http://dashboard.example:8080, got '
+            f'{quoted(text)}; write scheme, name and port of the page, without path or wildcard'
+        )
+    name = f'[{page.name}]' if ':' in page.name else page.name
+    return f'{scheme.lower()}://{name}' + ('' if page.port is None else f':{page.port}')
+
+
+def _as_ascii(name: str) -> str:
+    """Return a name as browsers send it; '' where that cannot be."""
+    if name.isascii():
+        return name
+    try:
+        return name.encode('idna').decode()
+    except UnicodeError:
+        return ''
+
+
 def _host_name(text: str) -> str:
     """Return an allowed name as browsers send it."""
-    name = text.strip()
-    if not name.isascii():
-        try:
-            name = name.encode('idna').decode()
-        except UnicodeError:
-            name = ''
-    authority = Authority.read(name)
+    authority = Authority.read(_as_ascii(text.strip()))
     if authority is None or authority.port is not None:
         raise ValueError(
             f'allowed_hosts: expected a host name such as kiosk.example, got {quoted(text)}; '

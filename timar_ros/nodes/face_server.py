@@ -28,7 +28,7 @@ from timar_ros.nodes.face_connection import (
     HttpProtocol,
     log_of_loop,
 )
-from timar_ros.nodes.face_hosts import Authority, KnownHosts, is_same_origin
+from timar_ros.nodes.face_hosts import Authority, KnownHosts, frame_origins, is_same_origin
 from timar_ros.nodes.face_limits import Limits
 from timar_ros.strict import quoted
 
@@ -69,14 +69,14 @@ class FaceServer:
         limits: how clients share what there is; None: `max_clients` of the configuration.
 
     Raises:
-        ValueError: the address or the port cannot be served on, or an allowed host is no name.
+        ValueError: the address or the port cannot be served on, or an allowed name is none.
     """
 
     def __init__(self, config: ServerConfig, now_ms, limits: Limits | None = None):
         self._now_ms = now_ms
         self._limits = limits or Limits(config.max_clients)
         self._hosts = KnownHosts(config.allowed_hosts)
-        self._page = read_page()
+        self._page = read_page(frames=frame_origins(config.allowed_frames))
         self._hello = json.dumps({'type': 'hello', 'page': self._page.version})
         self._kept: dict[str, str | bytes] = {}
         self._clients: set[_Client] = set()

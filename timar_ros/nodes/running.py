@@ -19,6 +19,7 @@ from timar_ros.nodes.ending import EndRequest
 from timar_ros.nodes.environment import prepare
 from timar_ros.nodes.executor import FaultTolerantExecutor
 from timar_ros.nodes.param_files import check_arguments
+from timar_ros.nodes.topic_types import explain_types
 from timar_ros.nodes.usage import check_words, help_text, own_words
 from timar_ros.strict import shortened
 
@@ -69,6 +70,7 @@ def run(name: str, make, args=None, is_over=lambda: False, params=None, options=
 def construct(node_class, **options):
     """Make a node; if its constructor fails, destroy what it has made, threads and ports too."""
     node = node_class.__new__(node_class)
+    explain_types(node)
     try:
         node.__init__(**options)
     except BaseException:

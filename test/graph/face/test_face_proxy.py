@@ -3,6 +3,7 @@
 """The face behind a proxy that serves it below a path of its own."""
 
 import contextlib
+import re
 import socket
 import socketserver
 import threading
@@ -25,10 +26,10 @@ class Proxy(socketserver.ThreadingTCPServer):
     def finish_request(self, request, client_address):
         begin = request.recv(65536)
         path = begin.split(b'\r\n')[0]
-        if b' /face/' not in path or (b'/socket' in path and not self.passes_sockets):
+        if b' /face' not in path or (b'/socket' in path and not self.passes_sockets):
             return
         with socket.create_connection(('127.0.0.1', self.port)) as robot:
-            robot.sendall(begin.replace(b' /face/', b' /', 1))
+            robot.sendall(re.sub(rb' /face/?', b' /', begin, count=1))
             back = threading.Thread(target=pump, args=(robot, request), daemon=True)
             back.start()
             pump(request, robot)
@@ -51,8 +52,9 @@ def proxy(robot):
     server.server_close()
 
 
-def test_the_face_moves_below_a_path_of_a_proxy(browser, robot, proxy):
-    browser.open(f'{proxy.url}?still&kiosk')
+@pytest.mark.parametrize('end', ['/', '', '/index.html'])
+def test_the_face_moves_below_a_path_of_a_proxy(browser, robot, proxy, end):
+    browser.open(f'{proxy.url.removesuffix("/")}{end}?still&kiosk')
 
     robot.show(jawOpen=0.4)
 

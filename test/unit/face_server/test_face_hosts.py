@@ -4,11 +4,16 @@
 
 import socket
 
-from face_clients import run, status_of
+from face_clients import address, run, session, status_of
 import pytest
 
 from timar_ros.nodes.face_hosts import Authority, KnownHosts
 from timar_ros.nodes.face_server import FaceServer, ServerConfig
+
+
+async def policy_of(server) -> str:
+    async with session() as client, client.get(address(server)) as response:
+        return response.headers['Content-Security-Policy']
 
 
 def is_known(host: str, allowed=(), machine='Robot-1') -> bool:
@@ -98,3 +103,43 @@ def test_a_host_that_cannot_be_listened_on_is_refused_in_one_sentence(host):
 def test_any_writing_of_everybodys_address_is_shown_with_the_machines_name(serve):
     for host in ('0.0.0.0', '0', '0x0'):
         assert f'//{socket.gethostname()}:' in serve(host=host).url
+
+
+@pytest.mark.parametrize(
+    ('written', 'origin'),
+    [
+        ('http://dashboard.example', 'http://dashboard.example'),
+        ('HTTPS://Robot.local:8443/', 'https://robot.local:8443'),
+        (' http://[::1]:8080 ', 'http://[::1]:8080'),
+        ('http://bücher.example', 'http://xn--bcher-kva.example'),
+    ],
+)  # fmt: skip
+def test_a_page_whose_origin_is_allowed_may_show_the_face_in_a_frame(serve, written, origin):
+    server = serve(allowed_frames=(written, ''))
+
+    policy = run(policy_of(server))
+
+    assert policy.endswith(f"; frame-ancestors 'self' {origin}")
+
+
+def test_without_allowed_frames_only_the_face_s_own_pages_may_frame_it(serve):
+    assert run(policy_of(serve())).endswith("; frame-ancestors 'self'")
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        '*',
+        'http://*',
+        'robot.local',
+        'http://a/b',
+        "http://a; script-src 'unsafe-inline'",
+        'x:' * 999,
+    ]
+    + ['ftp://a', 'http://', 'http://a:99999', "'none'", 'http://a http://b'],
+)
+def test_an_allowed_frame_that_is_no_origin_is_refused_with_what_to_write(serve, text):
+    with pytest.raises(ValueError, match='^allowed_frames: expected an origin such as') as refusal:
+        serve(allowed_frames=(text,))
+
+    assert len(str(refusal.value)) < 300

@@ -24,9 +24,9 @@ export class Link {
 
   open() {
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
-    // Beside the page, which a proxy may serve below a path of its own.
-    const folder = location.pathname.replace(/[^/]*$/, '');
-    const socket = new WebSocket(`${scheme}://${location.host}${folder}socket`);
+    // Beside the page, which a proxy may serve below a path of its own, with a slash or without.
+    const folder = location.pathname.replace(/(^|\/)(index\.html)?$/, '');
+    const socket = new WebSocket(`${scheme}://${location.host}${folder}/socket`);
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => this.ping();
     socket.onmessage = (event) => this.receive(event.data);
