@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parents[1]
 HEADER = ['# Copyright timar_ros contributors', '# SPDX-License-Identifier: Apache-2.0']
 # What each layer may import of the others. A module at the top that is not named is a command: it
 # may import all but nodes.
-FOUNDATIONS = {'bounds', 'command', 'npz', 'outputs', 'strict'}
+FOUNDATIONS = {'bounds', 'colors', 'command', 'npz', 'outputs', 'strict'}
 LAYERS = {
     '__init__': set(),
     'bounds': set(),
+    'colors': set(),
     'strict': set(),
     'command': {'strict'},
     'npz': {'bounds', 'strict'},

@@ -135,11 +135,12 @@ def test_without_a_display_the_demo_says_where_the_face_is(monkeypatch, capsys):
     monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
     server = FaceServer(ServerConfig(port=0), lambda: 0.0)
 
-    show(None, types.SimpleNamespace(server=server))
+    show(None, types.SimpleNamespace(server=server), 42.3)
     server.close()
 
     assert capsys.readouterr().err == (
-        f'the face: http://127.0.0.1:{server.port}/; to see it from another machine: ssh -L '
+        'the face is served until the demo ends, in about 42 s; to see it from another machine: '
+        f'ssh -L '
         f'{server.port}:127.0.0.1:{server.port} THIS_MACHINE\n'
     )
 

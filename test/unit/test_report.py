@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+from timar_ros.colors import VOICE_COLORS
 from timar_ros.learn.figures import Answer, compute_figures
 from timar_ros.learn.report import write_report
 from timar_ros.motion import get_space
@@ -138,3 +139,8 @@ def test_the_same_answer_makes_the_same_page(tmp_path):
     first, second = (write(tmp_path / f'{i}.html', make_answer()) for i in range(2))
 
     assert first == second
+
+
+def test_user_and_agent_have_the_colors_of_all_pictures(page):
+    for voice, color in VOICE_COLORS.items():
+        assert f'--{voice}: {color};' in page

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.signal
 import soxr
 
+from timar_ros.colors import VOICE_COLORS
 from timar_ros.learn import behaviour
 from timar_ros.learn.figures import GROUPS, Answer, Figure
 from timar_ros.motion import MotionSpace, jaw_open_rad
@@ -59,6 +60,7 @@ def write_report(
         'data': json.dumps(_data(answer), allow_nan=False).replace('</', '<\\/'),
         'script': script.rstrip(),
     }
+    blocks |= {f'{voice}_color': color for voice, color in VOICE_COLORS.items()}
     for name, text in blocks.items():
         page = page.replace('{{' + name + '}}', text)
     path.write_text(page, encoding='utf-8')

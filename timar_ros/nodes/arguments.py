@@ -49,25 +49,35 @@ ARGUMENTS = (
     Argument(
         'checkpoint',
         '',
-        'Weights: path of a .safetensors file; empty: the ones of the package',
+        'Path of the weights (.safetensors); empty: the ones in the package',
     ),
-    Argument('device', 'auto', 'Where the model runs: auto, cpu, cuda or cuda:1'),
+    Argument(
+        'device',
+        'auto',
+        'Device that runs the model: auto (CUDA if there is any), cpu, cuda or cuda:1',
+    ),
     Argument(
         'timing',
         'anticipate',
-        'anticipate (plan while the user speaks) or reactive (answer each turn when it is over)',
+        'anticipate (plan while the user speaks) or reactive (answer each turn after it ends)',
         ('anticipate', 'reactive'),
     ),
     Argument('microphone', 'true', "Publish user/audio from this machine's microphone", _YES_NO),
     Argument('speaker', 'true', "Play speaker/utterance on this machine's loudspeaker", _YES_NO),
     Argument('face', 'true', 'Serve the face for browsers, and publish blendshapes', _YES_NO),
-    Argument('face_port', '8390', 'TCP port of the face; one of its own for each robot; 0: any'),
-    Argument('neck', 'true', 'Move the neck within its limits, once joint_states came', _YES_NO),
-    Argument('namespace', '', 'Put before the names of the nodes and of their topics'),
+    Argument(
+        'face_port',
+        '8390',
+        'TCP port of the face, a different one for each robot; 0: any free port',
+    ),
+    Argument(
+        'neck', 'true', 'Move the neck, within its limits, after joint_states has arrived', _YES_NO
+    ),
+    Argument('namespace', '', 'Namespace of the nodes and of their topics'),
     Argument(
         'params_file',
         _default_params(),
-        'YAML with parameters of the nodes; wins over the arguments above',
+        'YAML file with parameters of the nodes; overrides the arguments above',
     ),
     Argument('use_sim_time', 'false', 'Take the time from /clock', _YES_NO),
 )

@@ -91,18 +91,26 @@ def _free_port() -> int:
         return 0
 
 
-def show(executor, face) -> None:
-    """Open the face in a browser and wait until it is connected; or print the address."""
+def show(executor, face, duration_s: float) -> None:
+    """
+    Open the face in a browser and wait until it is connected; or print how to see it.
+
+    Args:
+        executor: of all nodes.
+        face: its node, which has logged its address.
+        duration_s: of the conversation; the page is served until its end.
+    """
+    until = f'until the demo ends, in about {duration_s:.0f} s'
     has_display = os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')
     if not has_display or not webbrowser.open(face.server.url):
         port = face.server.port
         print(
-            f'the face: {face.server.url}; to see it from another machine: ssh -L '
+            f'the face is served {until}; to see it from another machine: ssh -L '
             f'{port}:127.0.0.1:{port} THIS_MACHINE',
             file=sys.stderr,
         )
         return
-    print(f'the face, in your browser: {face.server.url}', file=sys.stderr)
+    print(f'the face is in your browser {until}', file=sys.stderr)
     until_s = time.monotonic() + _LOOK_S
     while not face.server.has_clients and time.monotonic() < until_s:
         executor.spin_once(timeout_sec=0.1)
@@ -127,13 +135,14 @@ def _spin(executor, replay) -> None:
             print(f'{now_s} s of {replay.duration_s:.0f} s', file=sys.stderr, flush=True)
 
 
-def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
+def play(args: argparse.Namespace, voices: dict[str, str], duration_s: float) -> float:
     """
     Play and record one conversation.
 
     Args:
         args: of the command line.
         voices: 'user', 'agent' -> path of a wav, '' for silence.
+        duration_s: of the longer one.
 
     Returns:
         Delay of the shown motion against the conversation, s.
@@ -153,7 +162,7 @@ def play(args: argparse.Namespace, voices: dict[str, str]) -> float:
             executor.add_node(node)
         conversation = nodes['conversation']
         _start(executor, conversation)
-        show(executor, nodes['face'])
+        show(executor, nodes['face'], duration_s)
         # Conversation and recorder both listen before it begins, and so does the face.
         schedule = conversation.schedule
         params = {'turn_s': schedule.turn_ns(1) / 1e9, 'subscribers': 2}
@@ -183,15 +192,17 @@ def main(args=None) -> None:
         folder = share_folder() / 'config' / 'demo'
         voices = {voice: folder / f'{voice}.wav' for voice in voices}
     try:
-        for path in filter(None, voices.values()):
-            read_voice(path)  # told before anything is loaded
+        # Read before anything is loaded, so that a wrong path is refused at once.
+        heard = [read_voice(path) for path in voices.values() if path]
+        duration_s = max(voice.duration_ns for voice in heard) / 1e9
         check_own_files(args.out, _FILES, _is_own, 'the demo')
         args.out.mkdir(parents=True, exist_ok=True)
         (args.out / _MARK).touch()
         shutil.rmtree(args.out / 'bag', ignore_errors=True)
         for name in ('motion.png', 'summary.json'):  # of an earlier run, beside a new bag
             (args.out / name).unlink(missing_ok=True)
-        delay_s = play(args, {name: str(path or '') for name, path in voices.items()})
+        paths = {name: str(path or '') for name, path in voices.items()}
+        delay_s = play(args, paths, duration_s)
         recorded = read_recorded(args.out / 'bag')
     except (FileNotFoundError, ValueError, RuntimeError) as error:
         raise SystemExit(f'demo: {error}') from None

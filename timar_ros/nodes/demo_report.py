@@ -11,6 +11,7 @@ import dataclasses
 import matplotlib
 import numpy as np
 
+from timar_ros.colors import VOICE_COLORS
 from timar_ros.motion import quaternion_to_neck
 from timar_ros.nodes.bag import read_bag
 from timar_ros.nodes.convert import stamp_to_ns
@@ -23,7 +24,6 @@ from matplotlib import pyplot as plt  # noqa: E402
 _LOUDNESS_HZ = 50.0
 _LATE_SHARE = 0.05  # of plans; more, and the figures are those of a busy machine
 _HOLE_FRAMES = 2.5  # frames further apart are not joined by a line
-_COLOURS = {'user': '#c8553d', 'agent': '#2a6f97'}
 
 
 @dataclasses.dataclass
@@ -193,14 +193,14 @@ def draw(recorded: Recorded, path, delay_s: float = 0.0, title: str = '') -> Non
         loud = voice_envelope(samples, rate_hz, _LOUDNESS_HZ)
         time_s = np.arange(len(loud)) / _LOUDNESS_HZ
         loud = loud / max(loud.max(), 1e-9)
-        voices.fill_between(time_s, sign * loud, color=_COLOURS[voice], lw=0, label=voice)
+        voices.fill_between(time_s, sign * loud, color=VOICE_COLORS[voice], lw=0, label=voice)
     voices.set(ylabel='voices', yticks=[], ylim=(-1.1, 1.1))
     voices.legend(loc='upper right', ncol=2, frameon=False)
     line_s, degrees = with_holes(lived_s, np.rad2deg(recorded.neck), recorded.frame_rate)
     _, jaw = with_holes(lived_s, np.rad2deg(recorded.jaw_open), recorded.frame_rate)
     for axis, name, colour in (
         (0, 'nod (down +)', '#14213d'),
-        (1, 'turn (left +)', '#e09f3e'),
+        (1, 'turn (left +)', '#009e73'),
         (2, 'tilt', '#9aa5b1'),
     ):
         neck.plot(line_s, degrees[:, axis], label=name, color=colour, lw=1.4)
@@ -214,8 +214,8 @@ def draw(recorded: Recorded, path, delay_s: float = 0.0, title: str = '') -> Non
         loud = voice_envelope(*recorded.voices['agent'], _LOUDNESS_HZ)
         time_s = np.arange(len(loud)) / _LOUDNESS_HZ
         mouth.fill_between(
-            time_s, top * loud / max(loud.max(), 1e-9), color=_COLOURS['agent'], alpha=0.25, lw=0,
-            label="agent's voice",
+            time_s, top * loud / max(loud.max(), 1e-9), color=VOICE_COLORS['agent'], alpha=0.25,
+            lw=0, label="agent's voice",
         )  # fmt: skip
     mouth.set(ylabel='jaw, degrees', xlabel='s', xlim=(0, end_s))
     mouth.legend(loc='upper right', ncol=2, frameon=False)

@@ -57,18 +57,21 @@ class FaceParams:
     """Parameters of the face node."""
 
     host: str = parameter(
-        _SERVER.host, 'address to serve the page on; 0.0.0.0: anyone in the network may look'
+        _SERVER.host, 'address to serve the page on; 0.0.0.0: open to the whole network'
     )
     port: int = parameter(
         _SERVER.port, 'TCP port of the page; 0: any free one', minimum=0, maximum=65535
     )
     max_clients: int = parameter(
-        _SERVER.max_clients, 'pages that may look at once', minimum=1, maximum=100
+        _SERVER.max_clients,
+        'largest number of pages connected at the same time',
+        minimum=1,
+        maximum=100,
     )
     allowed_hosts: tuple[str, ...] = parameter(
         _SERVER.allowed_hosts,
-        'names by which browsers may call this machine, besides localhost, addresses, its host '
-        'name and that in .local; in upper or lower case',
+        'host names of this machine that browsers may use, besides localhost, its addresses, its '
+        'host name and the same in .local; in upper or lower case',
     )
     allowed_frames: tuple[str, ...] = parameter(
         _SERVER.allowed_frames,
@@ -76,18 +79,18 @@ class FaceParams:
         "name and port, such as 'http://robot.local:8080'",
     )
     mapping: str = parameter(
-        '', 'file of timar_ros.retarget.fit_face, for expressions in flame50; empty: none'
+        '', 'file written by timar_ros.retarget.fit_face, for expressions in flame50; empty: none'
     )
     head_gain: float = parameter(
         1.0,
-        'how far the head on the screen turns; 0 for a screen on a neck that turns by itself',
+        'scale of the rotation of the head on the screen; 0 for a screen on a moving neck',
         minimum=0,
         maximum=2,
         dynamic=True,
     )
     screen_latency_ms: float = parameter(
         0.0,
-        'of the screen itself: the face is drawn for so much later',
+        'delay of the screen itself, which the drawing compensates',
         unit='ms',
         minimum=0,
         maximum=500,

@@ -38,121 +38,130 @@ _EARS = HearingConfig()
 class ConversationParams:
     """Parameters of the conversation node, each described by its own text."""
 
-    checkpoint: str = parameter('', 'weights: a .safetensors file; empty: those of the package')
-    device: str = parameter('auto', 'where the model runs: auto, cpu, cuda or cuda:1')
+    checkpoint: str = parameter(
+        '', 'path of the weights (.safetensors); empty: the ones in the package'
+    )
+    device: str = parameter(
+        'auto', 'device that runs the model: auto (CUDA if there is any), cpu, cuda or cuda:1'
+    )
     dtype: str = parameter(
         'auto',
-        'type of the weights; auto: bfloat16 on a CPU that multiplies in it, else float32',
+        'number type of the weights; auto: bfloat16 on a CPU with bfloat16 units, else float32',
         choices=('auto', *DTYPES),
     )
     threads: int = parameter(
         0,
-        'CPU threads of torch, in the whole process; 0: one for small weights, else its choice',
+        "CPU threads of torch in this process; 0: one for small weights, else torch's default",
         minimum=0,
         maximum=256,
     )
     timing: str = parameter(
         _TIMES.timing,
-        'anticipate: plan while the user speaks; reactive: answer each turn when it is over',
+        'anticipate: plan while the user speaks; reactive: answer each turn after it ends',
         choices=('anticipate', 'reactive'),
     )
     replan_hz: float = parameter(
         _TIMES.replan_hz,
-        'plans a second; 0: at turn starts only',
+        'plans per second; 0: one at the start of each turn',
         unit='Hz',
         minimum=0,
         maximum=MAX_REPLANS_HZ,
     )
     hearing_delay_ms: int = parameter(
         _TIMES.hearing_delay_ms,
-        "how long the user's sound takes to arrive, its chunks included",
+        "delay from the user's sound to its arrival here, including the length of a chunk",
         unit='ms',
         minimum=0,
         maximum=1000,
     )
     agent_lead_ms: int = parameter(
         _TIMES.agent_lead_ms,
-        "how far ahead the agent's own voice is announced",
+        "how long before it sounds the robot's voice arrives on agent/audio",
         unit='ms',
         minimum=0,
         maximum=5000,
     )
     plan_latency_ms: int = parameter(
         _TIMES.plan_latency_ms,
-        'what a plan may take until its first frame is shown',
+        'time from a planning moment to the first frame of its plan, which must be ready then',
         unit='ms',
         minimum=0,
         maximum=2000,
     )
     blend_ms: int = parameter(
         _TIMES.blend_ms,
-        'over which a new plan takes over from the old one',
+        'length of the cross-fade from one plan to the next',
         unit='ms',
         minimum=0,
         maximum=1000,
     )
-    seed: int = parameter(0, 'of the noise that motion is drawn from', minimum=0)
+    seed: int = parameter(0, 'random seed of the motion', minimum=0)
     temperature: float = parameter(
         _DRAWING.temperature,
-        'how varied motion is; 1: as learned',
+        'scale of the random variation of the motion; 1: as learned',
         minimum=0,
         maximum=2,
         dynamic=True,
     )
     cfg_scale: float = parameter(
         _DRAWING.cfg_scale,
-        'how much the user counts; 1: as learned',
+        'weight of what is heard (classifier-free guidance); 1: as learned',
         minimum=0,
         maximum=5,
         dynamic=True,
     )
-    persona: str = parameter('', 'name of a persona of the weights; empty: none')
+    persona: str = parameter('', 'a persona that the weights know, by name; empty: none')
     user_audio_type: str = parameter(
-        'auto', "message type of user/audio, package/msg/Name; auto: the publishers'"
+        'auto', "message type of user/audio, package/msg/Name; auto: the publisher's"
     )
     agent_audio_type: str = parameter(
-        'auto', "message type of agent/audio, package/msg/Name; auto: the publishers'"
+        'auto', "message type of agent/audio, package/msg/Name; auto: the publisher's"
     )
     user_audio_format: str = parameter(
         '',
-        'format of messages on user/audio that do not state theirs (AudioData without AudioInfo, '
+        'format of messages on user/audio that carry none (AudioData without AudioInfo, '
         "std_msgs arrays): encoding, rate and channels, such as 'S16LE,16000,1'; empty: none",
     )
-    agent_audio_format: str = parameter('', 'the same for agent/audio')
+    agent_audio_format: str = parameter('', 'like user_audio_format, for agent/audio')
     user_channel: str = parameter(
         _EARS.user_channel,
-        "channel of user/audio to hear: an index from 0 on, or 'mean' of all",
+        "channel of user/audio to use: an index from 0, or 'mean' of all",
     )
     agent_channel: str = parameter(
         _EARS.agent_channel,
-        "channel of agent/audio to hear: an index from 0 on, or 'mean' of all",
+        "channel of agent/audio to use: an index from 0, or 'mean' of all",
     )
     self_hearing: str = parameter(
         _EARS.self_hearing,
-        "the robot's own voice in the user's microphone, while it speaks: off (an echo canceller "
-        'does it), attenuate, or gate (the user counts as not heard)',
+        'treatment of user/audio while the robot speaks and its microphone hears it: off (an echo '
+        'canceller removes it), attenuate, or gate (user/audio is ignored)',
         choices=('off', 'attenuate', 'gate'),
     )
     self_hearing_db: float = parameter(
-        _EARS.self_hearing_db, 'by how much to attenuate', unit='dB', minimum=0, maximum=100
+        _EARS.self_hearing_db,
+        'attenuation of user/audio while the robot speaks (self_hearing: attenuate)',
+        unit='dB',
+        minimum=0,
+        maximum=100,
     )
     self_hearing_hold_ms: int = parameter(
         _EARS.self_hearing_hold_ms,
-        "how long the robot's voice lingers in the room and the drivers",
+        "how long the robot's voice is still heard after it ends: echo and driver delay",
         unit='ms',
         minimum=0,
         maximum=2000,
     )
     max_jitter_ms: int = parameter(
         _EARS.max_jitter_ms,
-        'stamps of audio nearer than this to the count of samples are taken to agree with it',
+        'largest difference between the stamps of audio and its count of samples that counts as '
+        'jitter, not as a gap',
         unit='ms',
         minimum=1,
         maximum=250,
     )
-    frame_id: str = parameter('', "frame of the neck's base, for the messages' headers")
+    frame_id: str = parameter('', 'frame_id of the published messages: the base of the neck')
     activate_on_start: bool = parameter(
-        True, 'configure and activate by itself; False: wait for life-cycle transitions'
+        True, 'true: configure and activate at the start; false: wait for life-cycle transitions'
     )
 
     def __post_init__(self):

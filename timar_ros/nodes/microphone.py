@@ -41,24 +41,30 @@ _STALL_S = 3.0  # a fresh virtual device may take 2 s to deliver
 class MicrophoneParams:
     """Parameters of the microphone node."""
 
-    device: str = parameter('', 'name (a part will do) or index of the device; empty: the default')
+    device: str = parameter(
+        '', 'name, part of a name, or index of the device; empty: the default device'
+    )
     sample_rate_hz: int = parameter(
         16000,
-        'wanted; a device without it runs at its own',
+        'preferred rate; a device that does not offer it runs at its default rate',
         unit='Hz',
         minimum=8000,
         maximum=192000,
     )
-    channels: int = parameter(1, 'channels that the device is opened with', minimum=1, maximum=32)
-    channel: int = parameter(0, 'which of them is published; -1: all', minimum=-1, maximum=31)
-    chunk_ms: int = parameter(10, 'audio in a message', unit='ms', minimum=10, maximum=20)
+    channels: int = parameter(
+        1, 'number of channels to open the device with', minimum=1, maximum=32
+    )
+    channel: int = parameter(0, 'index of the channel to publish; -1: all', minimum=-1, maximum=31)
+    chunk_ms: int = parameter(
+        10, 'length of the audio in one message', unit='ms', minimum=10, maximum=20
+    )
     latency_ms: int = parameter(
-        20, "of the device's own buffer", unit='ms', minimum=1, maximum=500
+        20, 'length of the buffer of the device', unit='ms', minimum=1, maximum=500
     )
     retry_s: float = parameter(
-        1.0, 'pause before a lost device is tried again', unit='s', minimum=0.1, maximum=60.0
+        1.0, 'time between attempts to reopen a lost device', unit='s', minimum=0.1, maximum=60.0
     )
-    frame_id: str = parameter('microphone', "the microphone's frame, in each header")
+    frame_id: str = parameter('microphone', 'frame_id of the published messages')
 
     def __post_init__(self):
         if self.channel >= self.channels:

@@ -23,46 +23,48 @@ class NeckParams:
         'pan_tilt_roll', 'name of a robot in config/robots, or the path of a YAML file'
     )
     output: str = parameter(
-        '', "what is sent; empty: as the robot's file says", choices=('', *OUTPUTS, 'none')
+        '', "type of the output; empty: from the robot's file", choices=('', *OUTPUTS, 'none')
     )
     topic: str = parameter(
-        '', "where it is sent; empty: as the robot's file says, or neck/<output>"
+        '', "topic of the output; empty: from the robot's file, or neck/<output>"
     )
     feedback: bool = parameter(
         True,
-        'move nothing before joint_states reports where the joints are; False: a robot without',
+        'true: wait for joint_states before moving; false: for robots that publish none',
     )
-    enable_on_start: bool = parameter(True, 'False: follow plans only after ~/enable')
+    enable_on_start: bool = parameter(
+        True, 'true: follow plans at once; false: only after ~/enable'
+    )
     additive: bool = parameter(
-        False, 'motion is an offset on neck/base_orientation, as a gaze tracker sends it'
+        False, 'add the motion to neck/base_orientation, for example of a gaze tracker'
     )
     gain: float = parameter(
-        _FOLLOWING.gain, 'scales the rotation of the head', minimum=0, maximum=5, dynamic=True
+        _FOLLOWING.gain, 'scale of the rotation of the head', minimum=0, maximum=5, dynamic=True
     )
     rate_hz: float = parameter(
-        100.0, 'of commands and joint_targets', unit='Hz', minimum=1, maximum=1000
+        100.0, 'rate of the outputs commands and joint_targets', unit='Hz', minimum=1, maximum=1000
     )
     head_pose_hz: float = parameter(
-        0.0, 'of head_pose; 0: do not publish it', unit='Hz', minimum=0, maximum=1000
+        0.0, 'rate of head_pose; 0: not published', unit='Hz', minimum=0, maximum=1000
     )
-    tf: bool = parameter(False, 'publish the head in /tf, too, at head_pose_hz')
+    tf: bool = parameter(False, 'publish the head in /tf as well, at head_pose_hz')
     lead_ms: int = parameter(
         _FOLLOWING.lead_ms,
-        'motion nearer than this is not changed any more',
+        'motion due within this time is final: later plans do not change it',
         unit='ms',
         minimum=0,
         maximum=1000,
     )
     settle_ms: int = parameter(
         _FOLLOWING.settle_ms,
-        'at least, from where the joints stand to the first point, at rest',
+        'shortest time for the first move, from the measured position to the first target at rest',
         unit='ms',
         minimum=100,
         maximum=5000,
     )
     glide_ms: int = parameter(
         _FOLLOWING.glide_ms,
-        'over which a motion that begins at rest takes over',
+        'length of the fade-in of motion that starts from rest',
         unit='ms',
         minimum=100,
         maximum=10000,
@@ -76,15 +78,15 @@ class NeckParams:
     )
     smoothing_hz: float = parameter(
         _FOLLOWING.smoothing_hz,
-        'motion of this frequency comes out half as large, without delay',
+        'cutoff (-6 dB) of the zero-phase low-pass filter on the motion',
         unit='Hz',
         minimum=1,
         maximum=12,
     )
     moved_rad: float = parameter(
         _FOLLOWING.moved_rad,
-        'a joint further than this from where it was sent is held or moved by another: the '
-        'motion is led there, and from there back to the plans',
+        'largest difference between target and measured joint; beyond it something else moves '
+        'or holds the joint, and the motion restarts from the measured position',
         unit='rad',
         minimum=0.01,
         maximum=10,

@@ -20,70 +20,73 @@ class ReplayParams:
 
     user: str = parameter('', "wav of the user's voice; empty: silence")
     agent: str = parameter('', "wav of the agent's voice; empty: silence")
-    bag: str = parameter('', 'a bag instead of wavs: its folder, or an .mcap or .db3 file')
-    user_topic: str = parameter(_TOPICS.user_audio, "the user's voice in the bag")
-    agent_topic: str = parameter(_TOPICS.agent_audio, "the agent's voice in the bag")
-    user_motion_topic: str = parameter(_TOPICS.user_motion, "the user's head in the bag")
+    bag: str = parameter('', 'bag to play instead of wavs: its folder, or an .mcap or .db3 file')
+    user_topic: str = parameter(_TOPICS.user_audio, "topic of the user's voice in the bag")
+    agent_topic: str = parameter(_TOPICS.agent_audio, "topic of the agent's voice in the bag")
+    user_motion_topic: str = parameter(_TOPICS.user_motion, "topic of the user's head in the bag")
     user_channel: str = parameter(
-        MEAN, "which channel of the user's voice is heard: 'mean' of all, or an index from 0 on"
+        MEAN, "channel of the user's voice to use: an index from 0, or 'mean' of all"
     )
-    agent_channel: str = parameter(MEAN, "the same of the agent's voice")
+    agent_channel: str = parameter(MEAN, "like user_channel, for the agent's voice")
     user_audio_format: str = parameter(
         '',
-        "format of the user's messages in a bag that do not state theirs: encoding, rate and "
+        "format of the user's messages in a bag that carry none: encoding, rate and "
         "channels, such as 'S16LE,16000,1'; empty: none",
     )
-    agent_audio_format: str = parameter('', "the same of the agent's messages")
+    agent_audio_format: str = parameter('', "like user_audio_format, for the agent's messages")
     chunk_ms: int = parameter(
-        20, 'sound of a wav in one message', unit='ms', minimum=1, maximum=10000
+        20, 'length of the audio in one message, from a wav', unit='ms', minimum=1, maximum=10000
     )
     agent_lead_ms: int = parameter(
         400,
-        "how far ahead the agent's voice has to be known; in lockstep the conversation says it",
+        "how long before it sounds the agent's voice is published; in lockstep the value of the "
+        'conversation node is used',
         unit='ms',
         minimum=0,
         maximum=5000,
     )
     turn_s: float = parameter(
         1.0,
-        'length of a turn of the weights: wavs start at a multiple of it on the clock',
+        'length of a turn of the weights; wavs start at a multiple of it on the clock',
         unit='s',
         minimum=0.04,
         maximum=60,
     )
     subscribers: int = parameter(
-        1, 'how many subscribers of each voice to wait for', minimum=0, maximum=100
+        1, 'number of subscribers of each voice to wait for', minimum=0, maximum=100
     )
-    wait_s: float = parameter(10.0, 'how long to wait for them', unit='s', minimum=0, maximum=3600)
+    wait_s: float = parameter(
+        10.0, 'longest wait for these subscribers', unit='s', minimum=0, maximum=3600
+    )
     tail_s: float = parameter(
-        2.0, 'how long to go on after the last sound', unit='s', minimum=0, maximum=3600
+        2.0, 'time to keep running after the last sound', unit='s', minimum=0, maximum=3600
     )
     clock: bool = parameter(False, 'publish /clock, for nodes with use_sim_time')
     rate: float = parameter(
         1.0,
-        'recorded seconds a second; other than 1 needs clock',
+        'playback speed; values other than 1 need clock',
         minimum=0.01,
         maximum=100,
         dynamic=True,
     )
     seek_s: float = parameter(
         0.0,
-        'where in the recording to begin; set later on: go there at once',
+        'start position in the recording; set at run time: jump there',
         unit='s',
         minimum=0,
         maximum=1e6,
         dynamic=True,
     )
-    paused: bool = parameter(
-        False, 'begin paused; ~/pause (std_srvs/SetBool) pauses and goes on later'
-    )
+    paused: bool = parameter(False, 'start paused; ~/pause (std_srvs/SetBool) pauses and resumes')
     lockstep: bool = parameter(
-        False, 'hold the clock at each planning moment until its plan has come; needs clock'
+        False, 'stop the clock at each planning moment until its plan has arrived; needs clock'
     )
     lockstep_timeout_s: float = parameter(
-        5.0, 'how long to hold it at most', unit='s', minimum=0.1, maximum=600
+        5.0, 'longest stop of the clock', unit='s', minimum=0.1, maximum=600
     )
-    conversation: str = parameter('conversation', 'node whose plans lockstep waits for')
+    conversation: str = parameter(
+        'conversation', 'name of the node whose plans lockstep waits for'
+    )
 
     def __post_init__(self):
         for voice in _VOICES:

@@ -56,47 +56,57 @@ _TROUBLE = {
 class SpeakerParams:
     """Parameters of the speaker node."""
 
-    playback: bool = parameter(True, 'False: announce only, for robots that play sound themselves')
-    device: str = parameter('', 'name (a part will do) or index of the device; empty: the default')
-    sample_rate_hz: int = parameter(
-        48000, 'of the device and of agent/audio', unit='Hz', minimum=8000, maximum=192000
+    playback: bool = parameter(
+        True, 'true: play the sound here; false: only publish agent/audio, for robots that play it'
     )
-    channels: int = parameter(2, 'of the device; the voice is on each', minimum=1, maximum=32)
+    device: str = parameter(
+        '', 'name, part of a name, or index of the device; empty: the default device'
+    )
+    sample_rate_hz: int = parameter(
+        48000, 'rate of the device and of agent/audio', unit='Hz', minimum=8000, maximum=192000
+    )
+    channels: int = parameter(
+        2, 'number of channels of the device; all of them play the voice', minimum=1, maximum=32
+    )
     latency_ms: int = parameter(
         40,
-        "of the device's own buffer; a stop does not wait for it",
+        'length of the buffer of the device; a stop does not wait for it',
         unit='ms',
         minimum=1,
         maximum=500,
     )
     extra_latency_ms: int = parameter(
         0,
-        'what the device does not tell (Bluetooth, amplifiers)',
+        'additional delay that the device does not report (Bluetooth, amplifiers)',
         unit='ms',
         minimum=0,
         maximum=1000,
     )
     agent_lead_ms: int = parameter(
         400,
-        'nothing sounds sooner than this after its announcement',
+        'shortest time from a message on agent/audio to its sound',
         unit='ms',
         minimum=0,
         maximum=5000,
     )
     jitter_ms: int = parameter(
         50,
-        'an utterance begins later by this, against uneven delivery',
+        'additional delay of the start of an utterance, against uneven delivery',
         unit='ms',
         minimum=0,
         maximum=2000,
     )
     slack_ms: int = parameter(
-        500, 'how much earlier still things are announced', unit='ms', minimum=100, maximum=5000
+        500,
+        'time by which agent/audio is published before agent_lead_ms requires it',
+        unit='ms',
+        minimum=100,
+        maximum=5000,
     )
     retry_s: float = parameter(
-        1.0, 'pause before a lost device is tried again', unit='s', minimum=0.1, maximum=60.0
+        1.0, 'time between attempts to reopen a lost device', unit='s', minimum=0.1, maximum=60.0
     )
-    frame_id: str = parameter('speaker', "the loudspeaker's frame, in each header")
+    frame_id: str = parameter('speaker', 'frame_id of the published messages')
 
 
 class SpeakerNode(Node):

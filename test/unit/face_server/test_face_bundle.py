@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from timar_ros.colors import VOICE_COLORS
 from timar_ros.nodes.face_bundle import PAGE_FOLDER, bundle, read_page
 
 
@@ -77,3 +78,12 @@ def test_a_page_of_other_contents_is_another_version(tmp_path):
 
     assert same == read_page().version
     assert read_page(tmp_path).version != same
+
+
+def test_user_and_agent_have_the_same_colors_on_the_page_as_in_pictures_and_reports():
+    style = (PAGE_FOLDER / 'face.css').read_text()
+
+    for voice, color in VOICE_COLORS.items():
+        assert f'  --{voice}: {color};' in style
+    for path in sorted(PAGE_FOLDER.glob('*.js')):
+        assert not re.search(r"\b(user|agent): '#", path.read_text()), path.name

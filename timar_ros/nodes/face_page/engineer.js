@@ -11,7 +11,13 @@ const DRAW_MS = 50;
 const FIGURES_MS = 500;
 const WHO = ['silence', 'user', 'robot', 'both'];
 const WHO_CLASS = ['', 'user', 'agent', 'both'];
-const COLORS = { grid: 'rgba(160, 205, 235, 0.13)', text: '#8aa0b4', user: '#ffb454', agent: '#5fd7c4' };
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const COLORS = {
+  grid: 'rgba(160, 205, 235, 0.13)',
+  text: css('--faint'),
+  user: css('--user'),
+  agent: css('--agent'),
+};
 const DEGREES = 180 / Math.PI;
 
 const CURVES = [
