@@ -164,7 +164,7 @@ class TimarConfig:
                 )
         if self.persistence and self.history != 'masked':
             raise ValueError(
-                "persistence needs history 'masked': it goes on from what is shown of the open "
+                "persistence needs history 'masked': it continues what is shown of the open "
                 f'turns alone; got {self.history!r}'
             )
         if '' in self.personas or len(set(self.personas)) < len(self.personas):
@@ -269,7 +269,7 @@ class TimingConfig:
         replan_hz: planning moments a second inside a turn; 0 = at turn starts only.
         hearing_delay_ms: how long the user's sound takes to arrive, chunks included.
         agent_lead_ms: how far ahead the agent's own voice is known.
-        plan_latency_ms: what a plan may take until its first frame is shown.
+        plan_latency_ms: time from a planning moment to the first frame of its plan.
         blend_ms: over which a new plan takes over from the old one.
     """
 

@@ -127,7 +127,7 @@ def plan_to_msg(
     if not finite.all():
         raise ValueError(
             f'planned motion must be finite, frame {int(np.argmin(finite))} of {n} has NaN or '
-            'infinity; the plan in force goes on'
+            'infinity; the current plan continues'
         )
     quaternion = neck_to_quaternion(motion[:, space.neck])  # [n, 4]
     jaw = jaw_open_rad(space, motion)  # [n]

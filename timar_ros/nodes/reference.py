@@ -56,7 +56,7 @@ _OF_ROS = (
 # No namespace goes before these.
 _ABSOLUTE = ('/diagnostics', '/clock', '/tf', '/rosout', '/parameter_events')
 _MEANINGS = {
-    'agent/audio': "the robot's voice, published before it sounds, stamped with the time of its sound",
+    'agent/audio': "the robot's voice, stamped with its time of playback, published before that",
     'agent/motion': 'one frame at a time, each when it is due',
     'agent/motion_plan': 'all planned frames, published as soon as they are known',
     'agent/style': 'style of the motion, for weights that support it',
@@ -66,7 +66,7 @@ _MEANINGS = {
     'face/blendshapes': 'the 52 ARKit blendshapes, each frame at its time',
     'head_pose': 'orientation of the head',
     'joint_states': 'measured joint positions',
-    'neck/base_orientation': 'orientation to which the motion is added, for example of a gaze tracker',
+    'neck/base_orientation': 'orientation to add the motion to, for example of a gaze tracker',
     'neck/commands': 'positions for forward_command_controller',
     'neck/joint_targets': "positions and velocities, for a manufacturer's driver",
     'neck/joint_trajectory': 'for joint_trajectory_controller',

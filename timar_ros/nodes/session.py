@@ -169,7 +169,7 @@ class Session:
                 self.n_late_plans += 1
                 self._warn(
                     f'a plan came after its first frame was due: {engine_ms:.0f} ms of planning; '
-                    'the plan in force goes on; this machine is too slow or too busy: end other '
+                    'the current plan continues; this machine is too slow or too busy: end other '
                     'programs, or raise plan_latency_ms, or take smaller weights'
                 )
             latency_ms = (self._now_ns() - moment_ns) / 1e6
@@ -203,7 +203,7 @@ class Session:
         is_anew = not 0 < step_ns <= config.max_turns * config.turn_s * 1e9
         if now_ns > step_ns:  # the first tick of a simulated clock is no jump
             self._n_clock_jumps += 1
-            then = 'beginning anew' if is_anew else 'the conversation goes on'
+            then = 'a new conversation starts' if is_anew else 'the conversation continues'
             self._warn(f'the clock jumped by {step_ns / 1e9:.3f} s; {then}')
         if is_anew:
             self.reset()
