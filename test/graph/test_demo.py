@@ -45,7 +45,7 @@ asyncio.run(look(sys.argv[1].rstrip('/')))
 
 @pytest.fixture(scope='module')
 def demo(tmp_path_factory, checkpoint, make_voice):
-    """Run the demo once on 3 s of two voices; return its folder, voices and output."""
+    """Run the demo once on 3 s of two voices; return its folder, voices and the process."""
     folder = tmp_path_factory.mktemp('demo')
     voices = {name: make_voice(3.0, seed) for seed, name in enumerate(('user', 'agent'))}
     for name, samples in voices.items():
@@ -64,7 +64,7 @@ def demo(tmp_path_factory, checkpoint, make_voice):
         timeout=90,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return out, voices, done.stdout
+    return out, voices, done
 
 
 def test_the_bag_is_one_of_rosbag2_and_holds_every_topic(demo):
@@ -105,7 +105,7 @@ def test_the_bag_explains_itself_and_gives_the_voices_back(demo):
 
 
 def test_the_summary_says_what_was_played_and_what_it_cost(demo):
-    out, _, printed = demo
+    out, _, done = demo
 
     summary = json.loads((out / 'summary.json').read_text())
 
@@ -113,7 +113,7 @@ def test_the_summary_says_what_was_played_and_what_it_cost(demo):
     assert summary['turns'] >= 7
     assert summary['plans'] >= 5
     assert summary['latency_p99_ms'] >= summary['engine_p50_ms'] > 0
-    assert all(name in printed for name in summary)
+    assert all(name in done.stdout for name in summary)
     assert (out / 'motion.png').stat().st_size > 10_000
 
 
@@ -128,6 +128,13 @@ def test_the_face_opens_in_the_browser_and_follows_the_demo(demo):
     n_plans = json.loads((out / 'summary.json').read_text())['plans']
     # The recording ends while the nodes still talk: a last plan may reach the face alone.
     assert 0.5 * n_plans <= int(told.read_text()) <= n_plans + 2
+
+
+def test_the_address_of_the_face_is_printed_once_with_how_long_it_is_served(demo):
+    _, _, done = demo
+
+    assert (done.stdout + done.stderr).count('http://') == 1
+    assert 'the face is in your browser until the demo ends, in about 3 s' in done.stderr
 
 
 def test_without_a_display_the_demo_says_where_the_face_is(monkeypatch, capsys):
