@@ -12,6 +12,7 @@ from timar_ros import bounds
 from timar_ros.motion import get_space
 from timar_ros.strict import did_you_mean, quoted
 
+_SAMPLE_RATE_HZ = 16_000  # of stream.resample, which brings all audio to it
 _LONGEST_MS = 60_000  # as far ahead as a voice may be announced
 
 
@@ -53,7 +54,7 @@ class TimarConfig:
         motion_space: name of the space in `timar_ros.motion` (M channels).
         fps: motion frames a second.
         frames_per_turn: T; a turn lasts T / fps seconds.
-        sample_rate_hz: of the audio that the speech encoder takes.
+        sample_rate_hz: of the audio that the speech encoder takes: 16000, as in the paper.
         max_turns: turns in the window, the current one included.
         speech: 'wav2vec2' (frozen) or 'logmel' (learned with the model).
         speech_width: Q, width of a speech feature.
@@ -173,10 +174,15 @@ class TimarConfig:
             raise ValueError(
                 f'width must be a multiple of n_heads, got {self.width} and {self.n_heads}'
             )
+        if self.sample_rate_hz != _SAMPLE_RATE_HZ:
+            raise ValueError(
+                f'sample_rate_hz must be {_SAMPLE_RATE_HZ}, the rate that all audio is brought to '
+                f'before it reaches a model; got {self.sample_rate_hz}'
+            )
         if self.sample_rate_hz % self.fps:
             raise ValueError(
-                f'sample_rate_hz must be a multiple of fps, got {self.sample_rate_hz} and '
-                f'{self.fps}'
+                f'fps must divide {self.sample_rate_hz}, the samples of a second, so that a frame '
+                f'is a whole number of samples; got {self.fps}'
             )
         if (self.cache == 'banded') != (self.positions == 'turn'):
             raise ValueError(

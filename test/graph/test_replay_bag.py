@@ -212,7 +212,7 @@ def losses(node) -> dict[str, int]:
     names = 'late_user_frames missing_user_frames agent_late_samples user_lost_samples'
     return {
         'late_plans': session.n_late_plans,
-        'skipped_moments': session.n_skipped_moments,
+        'skipped_moments': session.n_skipped_moments + session.n_passed_moments,
         **{name: session.counters[name] for name in names.split()},
     }
 

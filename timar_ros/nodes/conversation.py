@@ -286,7 +286,7 @@ class ConversationNode(AnsweringLifecycleNode):
                 moment_ns = self.schedule.next_moment(now_ns - _LONGEST_STALL_NS)
             following_ns = self.schedule.next_moment(moment_ns + 1)
             while following_ns <= now_ns:
-                self._session.n_skipped_moments += 1
+                self._session.n_passed_moments += 1
                 moment_ns = following_ns
                 following_ns = self.schedule.next_moment(moment_ns + 1)
             self._due_ns, self._next_moment_ns = moment_ns, following_ns

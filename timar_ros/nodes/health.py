@@ -36,7 +36,7 @@ def session_health(session, worker) -> tuple[dict, dict]:
     counters = {
         **session.counters,
         'late_plans': session.n_late_plans,
-        'skipped_moments': session.n_skipped_moments,
+        'skipped_moments': session.n_skipped_moments + session.n_passed_moments,
         'dropped_messages': worker.n_overflowed,
     }
     figures = {'pending_jobs': worker.n_pending}

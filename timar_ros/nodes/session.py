@@ -79,8 +79,10 @@ class Session:
         self.counters = conversation.counters()
         self.n_late_plans = 0
         self.n_skipped_moments = 0
-        # Written by the executor: the newest planning moment that was asked for.
+        # Written by the executor alone: the newest planning moment requested, and how many
+        # had passed before they could be.
         self.newest_moment_ns = 0
+        self.n_passed_moments = 0
         self._conversation = conversation
         self._frame_id = frame_id
         self._now_ns = now_ns
