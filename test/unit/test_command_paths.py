@@ -66,14 +66,22 @@ def test_an_error_of_the_system_is_said_with_its_path_and_what_to_do():
 
 
 def test_an_option_out_of_its_range_ends_reaction_with_one_sentence(capsys):
-    assert reaction.main(['--replan-hz', '-1']) == 1
-    assert capsys.readouterr().err.startswith('reaction: replan_hz must be')
+    with pytest.raises(SystemExit):
+        reaction.main(['--replan-hz', '-1'])
+
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith("argument --replan-hz: expected a number from 0 to 100, got '-1'")
+
+
+def test_options_that_contradict_each_other_end_reaction_with_one_sentence(capsys):
+    assert reaction.main(['--agent-lead-ms', '10']) == 1
+    assert capsys.readouterr().err.startswith('reaction: agent_lead_ms must be')
 
 
 @pytest.mark.parametrize(
     ('config', 'name', 'value', 'most'),
     [
-        (TimingConfig, 'replan_hz', float('inf'), 1000),
+        (TimingConfig, 'replan_hz', float('inf'), 100),
         (TimingConfig, 'agent_lead_ms', 999_999_999, 60000),
         (SamplingConfig, 'steps', 10**9, 1000),
         (SamplingConfig, 'temperature', float('inf'), 1000),
