@@ -107,5 +107,8 @@ def test_a_count_of_nothing_is_refused_by_its_option(main, option, count, capsys
 def test_threads_that_cannot_be_are_refused(tmp_path, capsys):
     arguments = ['--user', 'u', '--agent', 'a', '--out', str(tmp_path / 'o'), '--threads', '-1']
 
-    assert evaluate.main(arguments) == 1
-    assert capsys.readouterr().err == 'evaluate: threads must be 0 to 1024, got -1\n'
+    with pytest.raises(SystemExit):
+        evaluate.main(arguments)
+
+    told = capsys.readouterr().err
+    assert "argument --threads: expected a whole number from 0 to 1024, got '-1'" in told

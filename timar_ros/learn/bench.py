@@ -354,7 +354,7 @@ def _parser() -> argparse.ArgumentParser:
         help='answer the first N in each style, too',
     )  # fmt: skip
     parser.add_argument(
-        '--processes', type=whole_number(1, 4096), default=os.cpu_count(),
+        '--processes', type=whole_number(1), default=os.cpu_count(),
         help='that answer clips at the same time; %(default)s',
     )  # fmt: skip
     parser.add_argument('--device', default='cpu', help='cpu or cuda')

@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument('--clips', type=whole_number(1), help='only the first of them, by name')
     parser.add_argument(
         '--processes',
-        type=whole_number(1, 4096),
+        type=whole_number(1),
         default=os.cpu_count(),
         help='that answer clips at the same time; %(default)s',
     )
