@@ -287,14 +287,12 @@ def test_a_plan_that_is_not_accepted_leaves_no_trace(banded, timing):
         while moment <= 2 * 10**9:
             is_dropped = 5 * 10**8 < moment < 9 * 10**8
             plan = conversation.plan(moment) if is_planned or not is_dropped else None
-            if is_dropped:
-                dropped.append(plan)
-            elif plan is not None:
+            (dropped if is_dropped else later).append(plan)
+            if plan is not None and not is_dropped:
                 conversation.accept(plan)
-                later.append(plan.motion)
             conversation.settle()
             moment = conversation.next_plan_ns(moment + 1)
-        answers[is_planned] = later
+        answers[is_planned] = [plan.motion for plan in later if plan is not None]
         assert any(plan is not None for plan in dropped) == is_planned
 
     for planned, unplanned in zip(answers[True], answers[False], strict=True):
