@@ -59,6 +59,54 @@ def test_a_publisher_that_counts_and_stamps_at_arrival_is_found_out_later(audio)
     assert any('placed 0.167 s earlier' in text for text in ingest.take_warnings())
 
 
+@pytest.mark.parametrize('is_counted', [False, True])
+@pytest.mark.parametrize('chunk_ms', [10, 20])
+def test_short_messages_stamped_at_arrival_are_found_out_by_many_in_a_row(
+    audio, chunk_ms, is_counted
+):
+    """Each of them could be jitter: it is early by less than that may be."""
+    samples = audio.noise(16_000 * 7)
+    ingest, rng = audio.ingest(), np.random.default_rng(0)
+
+    for packet in audio.packets(samples, 16 * chunk_ms, is_counted=is_counted):
+        sent_ns = audio.arrival_of(packet)
+        arrival_ns = sent_ns + round(rng.uniform(0.2, 2) * MS)
+        ingest.push(audio.change(packet, stamp_ns=sent_ns), arrival_ns)
+
+    assert abs(ingest.track.end - (BEGIN + len(samples))) / 16 < 2
+    heard, is_present = audio.read_all(ingest)
+    last = samples[-16_000:, 0]
+    assert_array_equal(heard[-16_000:], last)
+    assert is_present.all()
+    assert {name for name, n in ingest.counters.items() if n} == {'samples'}
+    assert len(ingest.take_warnings()) == 1
+
+
+def test_short_messages_whose_stamps_scatter_as_jitter_may_are_not_moved(audio):
+    samples = audio.noise(16_000 * 20)
+    ingest, rng = audio.ingest(), np.random.default_rng(0)
+
+    for i, packet in enumerate(audio.packets(samples, 320)):
+        stamp_ns = packet.stamp_ns + (round(rng.uniform(-8, 19) * MS) if i else 0)
+        ingest.push(audio.change(packet, stamp_ns=stamp_ns), audio.arrival_of(packet))
+
+    assert ingest.track.end == BEGIN + len(samples)
+    assert_array_equal(audio.read_all(ingest)[0], samples[:, 0])
+    assert ingest.take_warnings() == []
+
+
+def test_short_messages_that_are_late_now_and_then_for_half_a_second_are_not_moved(audio):
+    samples = audio.noise(16_000 * 10)
+    ingest = audio.ingest()
+
+    for i, packet in enumerate(audio.packets(samples, 320, is_counted=False)):
+        stamp_ns = packet.stamp_ns + (15 * MS if i % 100 >= 70 else 0)
+        ingest.push(audio.change(packet, stamp_ns=stamp_ns), audio.arrival_of(packet))
+
+    assert ingest.take_warnings() == []
+    assert ingest.track.end == BEGIN + len(samples)
+
+
 def test_one_wild_stamp_of_a_true_stream_shifts_nothing(audio):
     samples = audio.noise(32_000)
     ingest = audio.ingest()

@@ -216,15 +216,17 @@ class VoiceIngest:
         length = -(-n * SAMPLE_RATE_HZ // packet.sample_rate_hz)
         count = packet.first_sample
         length_ns = n * 1_000_000_000 // packet.sample_rate_hz
+        before_ns = self._stamps.shift_ns
         stamp_ns = self._stamps.read(packet.stamp_ns, length_ns, arrival_ns, count is not None)
+        moved = index_of(before_ns) - index_of(self._stamps.shift_ns)
+        for run in self._runs if abs(moved) <= self._tolerance else ():
+            run.nudge(moved)  # no run would begin for so little
         if text := self._stamps.take_warning():
             self._warn(text)
         is_stamped = stamp_ns is not None
-        if is_stamped:
-            nominal = index_of(stamp_ns)
-        else:
-            # what the user's microphone sends was captured just before
-            nominal = index_of(arrival_ns) - (length if self._role == 'user' else 0)
+        nominal = index_of(stamp_ns if is_stamped else arrival_ns)
+        if not is_stamped and self._role == 'user':  # was captured just before it came
+            nominal -= length
         if count is not None and count == self._last_count:
             self._warn(
                 f'first_sample should count samples, got {count} again; stamps are used, which '
@@ -251,10 +253,9 @@ class VoiceIngest:
                 f'stamps should be those of the capture, got {ahead / SAMPLE_RATE_HZ:+.1f} s '
                 'from arrival; set the clocks of both machines'
             )
-        if claim.count is not None:
-            return
-        at = claim.nominal if claim.is_stamped else arrival
-        self._half_rate.check(at, claim.length, claim.rate_hz)
+        if claim.count is None:
+            at = claim.nominal if claim.is_stamped else arrival
+            self._half_rate.check(at, claim.length, claim.rate_hz)
 
     def _run_for(self, claim: Claim, elapsed: int, arrival: int) -> Run:
         """Return the run that the packet continues, or begin one."""

@@ -10,6 +10,8 @@ Responsible for reading one stamp, live and from recordings alike. Not for placi
 # Messages in a row that must agree before their stamps are read otherwise, and how much sound
 # they must hold where their publisher counts its samples: who counts deserves more patience.
 _N_AGREE = 10
+# As many in a row, where each is early by no more than jitter may be, and by half of its length.
+_N_SHORT = 50
 _COUNTED_NS = 5_000_000_000
 # The first message of all may be stamped zero and mean it if it arrived so soon after its end.
 _ZERO_NS = 1_000_000_000
@@ -26,7 +28,8 @@ class StampReader:
     What the user says cannot arrive before it has ended. Where messages do so one after the other,
     their publisher stamps them on arrival, and they are moved to where they can have been
     captured. A publisher that counts its samples is believed for 5 s of such messages, one that
-    does not until the first.
+    does not until the first; of messages so short that jitter could explain it until the 50th in a
+    row.
 
     Args:
         role: 'user' or 'agent'.
@@ -46,7 +49,7 @@ class StampReader:
         """Forget the stream; a warning that was given is not given again."""
         self.shift_ns = 0
         self._is_first = True
-        self._n_early = self._n_true = 0
+        self._n_early = self._n_true = self._n_in_a_row = 0
         self._was_believed = False
         self._largest_ns = self._disbelieved_ns = 0
 
@@ -95,20 +98,24 @@ class StampReader:
         """Follow whether messages of the user end after their arrival, and by how much."""
         if early_ns > length_ns + self._jitter_ns:
             return  # not even its beginning can be true: another clock, not another meaning
-        if early_ns <= self._jitter_ns:
+        if early_ns <= min(self._jitter_ns, length_ns // 2):
             self._n_true += 1
+            self._n_in_a_row = 0
             if self._n_early < _N_AGREE or self._n_true >= _N_AGREE:
                 self.shift_ns = self._n_early = self._largest_ns = self._disbelieved_ns = 0
                 self._was_believed = True
             return
         self._n_true = 0
         self._n_early += 1
+        self._n_in_a_row += 1
         self._disbelieved_ns += length_ns
         self._largest_ns = max(self._largest_ns, early_ns)
-        is_proven = self._n_early >= _N_AGREE
+        is_long = early_ns > self._jitter_ns
+        is_proven = self._n_early >= _N_AGREE if is_long else self._n_in_a_row >= _N_SHORT
         if is_counted:
             is_proven &= self._disbelieved_ns >= _COUNTED_NS
         # a stamp of the arrival is early by nearly the whole message, jitter seldom by half of it
         is_likely = 2 * early_ns >= length_ns and not (is_counted or self._was_believed)
+        is_likely &= is_long
         if is_proven or is_likely:
             self.shift_ns = self._largest_ns
