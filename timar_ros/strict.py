@@ -12,6 +12,7 @@ import difflib
 import json
 import math
 import pathlib
+import re
 import reprlib
 from typing import Any
 
@@ -22,6 +23,26 @@ _LONGEST = 80
 _LONGEST_NAME = 100
 _LARGEST_TEXT = 1_000_000  # bytes
 _MOST_DIGITS = 20  # of a whole number
+
+_WORD = re.compile(r'[A-Z]?[a-z]+|[A-Z]+(?![a-z])')
+# Of each line a name has one: with another it is another thing, however alike its letters are.
+_OTHERS = tuple(
+    tuple(frozenset(words.split('=')) for words in line.split())
+    for line in (
+        'left=l right=r',
+        'front rear=back',
+        'upper=max=maximum=highest lower=min=minimum=lowest',
+        'pan=yaw tilt=pitch roll',
+        'x y z w',
+        'position velocity acceleration jerk effort=torque current',
+        'enable=enabled disable=disabled',
+        'start stop=end',
+        'user agent',
+        'on off',
+    )
+)
+_UNITS = frozenset('rad deg s ms us ns hz khz db mm cm m'.split())
+_NEGATIONS = ('un', 'in', 'dis', 'non', 'no', 'de')
 
 _quote = reprlib.Repr()
 _quote.maxstring = _quote.maxother = _quote.maxlong = _LONGEST
@@ -86,13 +107,41 @@ def in_a_sentence(error: Exception) -> str:
 
 
 def did_you_mean(name: Any, known: Iterable[Any]) -> str:
-    """Return `; did you mean 'x'?` for the nearest of the known names, or an empty text."""
+    """
+    Return `; did you mean 'x'?` for the nearest of the known names, or an empty text.
+
+    A name that means something else in spite of its letters is not proposed ('right_arm' for
+    'left_arm', 'enable' for 'disable'); of one in another unit it is said.
+    """
     text = str(name)
     if len(text) > _LONGEST_NAME:
         return ''
-    by_letters = {str(each).lower(): str(each) for each in known}
+    by_letters = {str(each).lower(): str(each) for each in known if not is_opposite(text, each)}
     close = difflib.get_close_matches(text.lower(), by_letters, n=1)
-    return f'; did you mean {by_letters[close[0]]!r}?' if close else ''
+    if not close:
+        return ''
+    units = [_words(each) & _UNITS for each in (text, by_letters[close[0]])]
+    unit = ' (its value is in another unit)' if all(units) and units[0] != units[1] else ''
+    return f'; did you mean {by_letters[close[0]]!r}?{unit}'
+
+
+def is_opposite(name: Any, other: Any) -> bool:
+    """Return whether two names hold words that exclude each other, such as left and right."""
+    words, others = _words(name), _words(other)
+    for meanings in _OTHERS:
+        ours, theirs = ({m for m in meanings if m & each} for each in (words, others))
+        if ours and theirs and not ours & theirs:
+            return True
+    return _negates(words, others) or _negates(others, words)
+
+
+def _words(name: Any) -> set[str]:
+    return {word.lower() for word in _WORD.findall(str(name))}
+
+
+def _negates(words: set[str], others: set[str]) -> bool:
+    """Return whether one of some words is one of the others with a prefix such as un-."""
+    return any(prefix + other in words for prefix in _NEGATIONS for other in others - words)
 
 
 def why_no_file(path: str | pathlib.Path, kind: str, fix: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from timar_ros.retarget.joint_names import joint_hint
 from timar_ros.retarget.robot import LIMITS, load_robot, missing_joints_text, robot_names
 
 FOLDER = Path(__file__).parents[2] / 'config' / 'robots'
@@ -261,3 +262,29 @@ def test_the_quickest_necks_and_continuous_joints_are_taken(robot_file, old, new
 def test_a_missing_file_names_the_shipped_robots_in_words():
     with pytest.raises(FileNotFoundError, match='; give a path, or one of ari, demo_head, icub'):
         load_robot('/no/such.yaml', FOLDER)
+
+
+REPORTED = {
+    'its velocity, not its position': ('pan', ['pan/velocity'], ''),
+    'its position first': ('pan', ['pan/effort', 'pan/position', 'pan/velocity'], 'pan/position'),
+    'in capitals': ('pan', ['Pan'], 'Pan'),
+    'a torque': ('pan', ['pan_torque', 'pan.vel'], ''),
+    'another joint of this robot': ('pan', ['tilt', 'pan2'], ''),
+    'another number': ('joint_1', ['joint_2', 'joint_10'], ''),
+    'the other side': ('left_pan', ['right_pan'], ''),
+    'a prefix': ('joint_1', ['head_joint_1', 'head_joint_2'], 'head_joint_1'),
+}
+
+
+@pytest.mark.parametrize(('name', 'reported', 'meant'), REPORTED.values(), ids=REPORTED)
+def test_only_a_name_that_may_be_the_joints_own_angle_is_proposed(name, reported, meant):
+    expected = f'; did you mean {meant!r}?' if meant else ''
+    assert joint_hint(name, reported, ['tilt']) == expected
+
+
+def test_of_names_per_interface_the_position_is_proposed_in_the_whole_sentence():
+    robot = load_robot('pan_tilt_roll', FOLDER)
+    kinds = ('velocity', 'position', 'effort')
+    reported = {f'{name}/{kind}' for name in robot.joint_names for kind in kinds}
+    text = missing_joints_text(robot, robot.joint_names, reported)
+    assert "did you mean 'pan_joint/position'?" in text

@@ -52,6 +52,38 @@ def test_the_nearest_name_is_suggested():
     assert did_you_mean('zzz', ['happy', 'sad']) == ''
 
 
+@pytest.mark.parametrize(
+    ('name', 'known'),
+    [
+        ('disable_on_start', 'enable_on_start'),
+        ('left_arm', 'right_arm'),
+        ('eyeBlinkLeft', 'eyeBlinkRight'),
+        ('max_rate', 'min_rate'),
+        ('user_audio_type', 'agent_audio_type'),
+        ('unhappy', 'happy'),
+        ('happy', 'unhappy'),
+        ('pan_joint', 'tilt_joint'),
+        ('joint.velocity', 'joint.position'),
+    ],
+)
+def test_a_name_that_means_the_opposite_is_not_proposed(name, known):
+    assert did_you_mean(name, [known]) == ''
+
+
+def test_the_same_word_in_another_spelling_is_proposed():
+    assert did_you_mean('eyeBlink_L', ['eyeBlinkRight', 'eyeBlinkLeft']) == (
+        "; did you mean 'eyeBlinkLeft'?"
+    )
+    assert did_you_mean('pan_tilt', ['pan_tilt_roll']) == "; did you mean 'pan_tilt_roll'?"
+
+
+def test_of_a_name_in_another_unit_it_is_said():
+    assert did_you_mean('velocity_deg_s', ['velocity_rad_s']) == (
+        "; did you mean 'velocity_rad_s'? (its value is in another unit)"
+    )
+    assert did_you_mean('velocty_rad_s', ['velocity_rad_s']) == "; did you mean 'velocity_rad_s'?"
+
+
 def test_no_name_is_looked_for_in_a_long_text():
     began = time.process_time()
 

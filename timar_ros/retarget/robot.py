@@ -11,6 +11,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+from timar_ros.retarget.joint_names import joint_hint
 from timar_ros.strict import did_you_mean, quoted, read_yaml, shortened
 
 # Rotations about x (forward), y (left), z (up) of REP-103; 'jaw' opens the mouth.
@@ -157,10 +158,11 @@ def missing_joints_text(robot: Robot, missing, reported, unusable=()) -> str:
             'positions yet'
         )
     names = ', '.join(repr(name) for name in missing)
+    others = [name for name in robot.joint_names if name != missing[0]]
     shown = [shortened(str(name)) for name in sorted(reported)[:_N_NAMES_SHOWN]]
     return (
         f'{robot.source}: joints: {names} not in joint_states'
-        f'{did_you_mean(missing[0], reported)}; it has {", ".join(shown)}; correct the name '
+        f'{joint_hint(missing[0], reported, others)}; it has {", ".join(shown)}; correct the name '
         'there, or set the parameter feedback to false for a robot that does not report it; '
         'nothing moves until then'
     )

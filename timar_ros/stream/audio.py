@@ -15,6 +15,7 @@ import numpy as np
 
 from timar_ros.bounds import MAX_SAMPLE, MAX_VOICE_MESSAGE_BYTES
 from timar_ros.stream import pcm
+from timar_ros.stream.array_layout import check_layout
 from timar_ros.stream.audio_format import (
     AudioFormat,
     check_voice,
@@ -262,7 +263,12 @@ def _from_array(msg: Any, audio_format: AudioFormat | None, max_bytes: int) -> A
             f'{_type_name(msg)} holds numbers and not their format: expected a stated one, got '
             f'none; {_STATE_IT}'
         )
-    return _from_stated(msg, msg.data, audio_format, max_bytes)
+    packet = _from_stated(msg, msg.data, audio_format, max_bytes)
+    try:
+        check_layout(msg.layout, len(msg.data), packet.samples.size, audio_format.channels)
+    except ValueError as error:
+        raise ValueError(f'{_type_name(msg)}: {error}') from None
+    return packet
 
 
 def _check_bytes(msg: Any, data: Any) -> None:
