@@ -9,6 +9,7 @@ see it (`face_server`), or what an expression means (`retarget.face`).
 
 import dataclasses
 import json
+import time
 
 import numpy as np
 from rclpy.clock import Clock, ClockType
@@ -48,6 +49,7 @@ _LEVELS_S = 0.1  # how often loudness goes out
 _PUBLISH_S = 0.01  # how often frames that are due are looked for
 _WATCH_S = 0.5  # how often publishers of the voice are looked for
 _DIAGNOSE_S = 1.0
+_REFUSED_S = 5.0  # a refused page tries again every 2 s
 _MAX_REASON = 300  # characters of why a message is refused, as it may quote what a stranger sent
 _SERVER = ServerConfig()
 
@@ -282,6 +284,10 @@ class FaceNode(Node):
         troubles = [self._planners.problem] if self._planners.problem else []
         if self._is_unmapped:
             troubles.append('flame50 without a mapping: neck and jaw only')
+        refusal, refused_s = self.server.refusal
+        if time.monotonic() - refused_s < _REFUSED_S:
+            troubles.append(f'a browser sees no face: {refusal}')
+            self._warnings.warn(troubles[-1])
         self._diagnostics.publish({'url': self.server.url, **self.counters}, '; '.join(troubles))
 
     def _now_ns(self) -> int:

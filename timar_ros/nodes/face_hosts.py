@@ -10,6 +10,7 @@ it point here. Neither can use one of the accepted names.
 """
 
 import ipaddress
+import math
 import re
 import socket
 from typing import NamedTuple
@@ -21,6 +22,12 @@ _AUTHORITY = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _DEFAULT_PORTS = {'http': 80, 'https': 443}
+# To a page that gets no socket though nothing here refuses it.
+NOT_PASSED_ON = (
+    'the node would open a socket for this page, and none gets through: let the proxy pass '
+    'WebSockets on (nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; '
+    'proxy_set_header Connection upgrade;)\n'
+)
 
 
 class Authority(NamedTuple):
@@ -52,6 +59,13 @@ class Authority(NamedTuple):
         return cls(name.removesuffix('.'), port)
 
 
+class Refusal(NamedTuple):
+    """Why a browser got no page or no socket, and when, on the monotonic clock."""
+
+    text: str = ''
+    at_s: float = -math.inf
+
+
 class KnownHosts:
     """
     The names of this server: localhost, the machine's own, its addresses, and those allowed.
@@ -77,15 +91,38 @@ class KnownHosts:
         # Nobody can let an address point elsewhere.
         return authority.name in self._names or _is_address(authority.name)
 
+    def refusal(self, host: Authority) -> str:
+        """Return why a browser gets nothing that calls this server so; '' if it may."""
+        if self.are(host):
+            return ''
+        return f'unknown host {quoted(host.name)}; add it to the parameter allowed_hosts'
+
+    def socket_refusal(self, host: Authority, origins: list[str]) -> str:
+        """Return why a page with these Origin headers gets no socket; '' if it gets one."""
+        refusal = self.refusal(host)
+        if refusal or (len(origins) == 1 and is_same_origin(origins[0], host)):
+            return refusal
+        got = host.name if host.port is None else f'{host.name}:{host.port}'
+        return (
+            'the socket is for the page served here: expected the same host in Origin and Host, '
+            f'got {quoted(origins)} and {quoted(got)}; let a proxy pass Host on as it came '
+            '(nginx: proxy_set_header Host $http_host;)'
+        )
+
 
 def is_same_origin(origin: str, host: Authority) -> bool:
-    """Return whether an Origin header is a web page of `host`, over http or https."""
+    """
+    Return whether an Origin header is a web page of `host`, over http or https.
+
+    A browser leaves the port out of Host only where it is the scheme's own; so do proxies that
+    pass on the name alone (nginx's $host), whatever the port of the page is. Then names decide.
+    """
     scheme, separator, rest = origin.partition('://')
     page = Authority.read(rest)
     if not separator or scheme.lower() not in _DEFAULT_PORTS or page is None:
         return False
     default = _DEFAULT_PORTS[scheme.lower()]
-    return page.name == host.name and (page.port or default) == (host.port or default)
+    return page.name == host.name and host.port in (None, page.port or default)
 
 
 def frame_origins(texts) -> list[str]:

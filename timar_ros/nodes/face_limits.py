@@ -63,6 +63,11 @@ class Limits:
     all_connections: int = 256
     is_own_screen: Callable[[str], bool] = is_own_screen
 
+    @property
+    def full_text(self) -> str:
+        """What a page reads that finds no place."""
+        return f'{self.sockets} faces look already; raise max_clients\n'
+
     def connection_to_close(self, address: str, holders: Collection[Holder]) -> Holder | None:
         """Return which connection is closed so that one of `address` fits in, if one must be."""
         own = [holder for holder in holders if holder.address == address]

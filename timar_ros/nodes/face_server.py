@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-import math
 import socket
 import threading
 import time
@@ -28,8 +27,15 @@ from timar_ros.nodes.face_connection import (
     HttpProtocol,
     log_of_loop,
 )
-from timar_ros.nodes.face_hosts import Authority, KnownHosts, frame_origins, is_same_origin
+from timar_ros.nodes.face_hosts import (
+    NOT_PASSED_ON,
+    Authority,
+    KnownHosts,
+    Refusal,
+    frame_origins,
+)
 from timar_ros.nodes.face_limits import Limits
+from timar_ros.nodes.face_wire import read_ping
 from timar_ros.strict import quoted
 
 _MAX_MESSAGE_BYTES = 512  # pages send nothing but pings
@@ -84,6 +90,7 @@ class FaceServer:
         self._farewells: set[asyncio.Task] = set()
         self.counters = {
             'clients': 0,
+            'refused_host': 0,
             'refused_origin': 0,
             'refused_full': 0,
             'refused_requests': 0,
@@ -92,6 +99,7 @@ class FaceServer:
             'closed_slow': 0,
             'closed_for_others': 0,
         }
+        self.refusal = Refusal()
         self._host = config.host
         self._socket = listen(config)
         address, self.port, *_ = self._socket.getsockname()
@@ -149,6 +157,7 @@ class FaceServer:
     async def _serve(self) -> None:
         app = web.Application(client_max_size=1024)
         app.router.add_get('/socket', self._on_socket)
+        app.router.add_post('/socket', self._on_question)
         app.router.add_get('/{name:[a-z_]*(\\.[a-z]+)?}', self._on_file)
         app.on_response_prepare.append(self._add_headers)
         runner = web.AppRunner(app, handle_signals=False)
@@ -227,16 +236,30 @@ class FaceServer:
 
     async def _on_file(self, request: web.Request) -> web.Response:
         host = self._host_of(request)
-        if not self._hosts.are(host):
-            raise web.HTTPMisdirectedRequest(text=_unknown_host(host))
+        refusal = self._hosts.refusal(host)
+        if refusal:
+            self._note_refusal('refused_host', refusal)
+            raise web.HTTPMisdirectedRequest(text=f'{refusal}\n')
         name = request.match_info['name'] or 'index.html'
         if name not in self._page.files:
             raise web.HTTPNotFound(text=f'no {name[:40]} here; the page is index.html\n')
         file = self._page.files[name]
         return web.Response(body=file.body, content_type=file.content_type, charset='utf-8')
 
+    async def _on_question(self, request: web.Request) -> web.Response:
+        """Say why a page gets no socket: browsers do not show it the answer to a handshake."""
+        refusal = self._socket_refusal(request)
+        if refusal:
+            raise web.HTTPForbidden(text=f'{refusal}\n')
+        if len(self._clients) >= self._limits.sockets:
+            raise web.HTTPServiceUnavailable(text=self._limits.full_text)
+        return web.Response(text=NOT_PASSED_ON)
+
     async def _on_socket(self, request: web.Request) -> web.StreamResponse:
-        self._check_origin(request)
+        refusal = self._socket_refusal(request)
+        if refusal:
+            self._note_refusal('refused_origin', refusal)
+            raise web.HTTPForbidden(text=f'{refusal}\n')
         ws = web.WebSocketResponse(
             max_msg_size=_MAX_MESSAGE_BYTES,
             heartbeat=_HEARTBEAT_S,
@@ -276,7 +299,7 @@ class FaceServer:
             self.counters['refused_full'] += 1
             raise web.HTTPServiceUnavailable(
                 headers={'Retry-After': str(_RETRY_AFTER_S)},
-                text=f'{self._limits.sockets} faces look already; raise max_clients\n',
+                text=self._limits.full_text,
             )
         if other is not None:
             self.counters['closed_for_others'] += 1
@@ -292,20 +315,14 @@ class FaceServer:
             )
         return host
 
-    def _check_origin(self, request: web.Request) -> None:
-        """Refuse pages of other sites: browsers let any of them open a socket to here."""
-        host = self._host_of(request)
+    def _socket_refusal(self, request: web.Request) -> str:
+        """Return why a page gets no socket: browsers let pages of any site open one to here."""
         origins = request.headers.getall('Origin', [])
-        if self._hosts.are(host) and len(origins) == 1 and is_same_origin(origins[0], host):
-            return
-        self.counters['refused_origin'] += 1
-        if not self._hosts.are(host):
-            raise web.HTTPForbidden(text=_unknown_host(host))
-        raise web.HTTPForbidden(
-            text='the socket is for the page served here: expected the same host in Origin and '
-            f'Host, got {quoted(origins)} and {quoted(request.headers["Host"])}; '
-            'let a proxy pass Host on\n'
-        )
+        return self._hosts.socket_refusal(self._host_of(request), origins)
+
+    def _note_refusal(self, counter: str, text: str) -> None:
+        self.counters[counter] += 1
+        self.refusal = Refusal(text, time.monotonic())
 
     # Sockets
 
@@ -352,7 +369,7 @@ class FaceServer:
 
     async def _listen_to(self, client: _Client) -> None:
         async for message in client.ws:
-            sent = _ping_of(message) if message.type == WSMsgType.TEXT else None
+            sent = read_ping(message.data) if message.type == WSMsgType.TEXT else None
             is_control = message.type in (WSMsgType.PING, WSMsgType.PONG)
             if not client.frames.take() or (sent is None and not is_control):
                 self._close_misbehaved(client)
@@ -372,21 +389,6 @@ def _is_handshake(ws: web.WebSocketResponse, request: web.Request) -> bool:
         return bool(ws.can_prepare(request))
     except UnicodeError:  # it quotes headers, which may be no text
         return False
-
-
-def _unknown_host(host: Authority) -> str:
-    return f'unknown host {quoted(host.name)}; add it to the parameter allowed_hosts\n'
-
-
-def _ping_of(message) -> float | None:
-    """Return when a page sent its ping, by its own clock in ms; None if it is no ping."""
-    try:
-        content = json.loads(message.data)
-        sent = content.get('ping') if isinstance(content, dict) else None
-        is_number = isinstance(sent, int | float) and not isinstance(sent, bool)
-        return sent if is_number and math.isfinite(sent) else None
-    except (ValueError, OverflowError, RecursionError):
-        return None
 
 
 async def _say_farewell(client: _Client, code: int, reason: bytes) -> None:

@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-What goes over the face's socket, byte by byte; `face_page/wire.js` reads it.
+What goes over the face's socket, byte by byte; `face_page/wire.js` reads it. Back come pings.
 
 Little endian, each array aligned to its element. Stamps are ms of the node's clock in float64,
 which is exact to 0.3 µs in this century.
@@ -12,6 +12,7 @@ which is exact to 0.3 µs in this century.
 """
 
 import json
+import math
 import struct
 
 import numpy as np
@@ -68,3 +69,14 @@ def pack_state(stamp_ns: int, state: int, user_db: float, agent_db: float) -> st
             'agent_db': round(agent_db, 1),
         }
     )
+
+
+def read_ping(text: str) -> float | None:
+    """Return when a page sent its ping, by its own clock in ms; None if it is no ping."""
+    try:
+        content = json.loads(text)
+        sent = content.get('ping') if isinstance(content, dict) else None
+        is_number = isinstance(sent, int | float) and not isinstance(sent, bool)
+        return sent if is_number and math.isfinite(sent) else None
+    except (ValueError, OverflowError, RecursionError):
+        return None

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The face node on a real graph: from plans and voices to its page and its topics."""
 
+import http.client
 import struct
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import pytest
 
@@ -183,3 +184,26 @@ def test_two_faces_are_told_apart_by_their_ports(talker):
 
     with pytest.raises(ValueError, match=f'port {first.server.port} .*; set port to a free one'):
         talker.start(port=first.server.port)
+
+
+def test_a_browser_that_is_refused_is_a_warning_while_that_goes_on(talker):
+    face = talker.start()
+    diagnostics = talker.keep(DiagnosticArray, '/diagnostics')
+
+    words = 'a browser sees no face: the socket is for the page served here'
+
+    def warned():
+        return [words in array.status[0].message for array in diagnostics]
+
+    assert talker.graph.spin_until(lambda: False in warned())
+    assert True not in warned()
+    connection = http.client.HTTPConnection('127.0.0.1', face.server.port, timeout=20)
+    connection.request('GET', '/socket', headers={'Origin': 'http://127.0.0.1:1'})
+    assert connection.getresponse().status == 403
+    connection.close()
+    diagnostics.clear()
+
+    assert talker.graph.spin_until(lambda: True in warned())
+    assert diagnostics[warned().index(True)].status[0].level == DiagnosticStatus.WARN
+    diagnostics.clear()
+    assert talker.graph.spin_until(lambda: False in warned(), 30.0)

@@ -67,8 +67,8 @@ export class Engineer {
     this.drawnAt = now;
     this.who.textContent = WHO[state.state] ?? '–';
     this.who.className = WHO_CLASS[state.state] ?? '';
-    const { isUp } = this.parts.link;
-    this.linkText.textContent = isUp ? 'connected' : 'no connection';
+    const { isUp, why } = this.parts.link;
+    this.linkText.textContent = isUp ? 'connected' : ['no connection', why].filter(Boolean).join(': ');
     this.linkText.classList.toggle('is-lost', !isUp);
     this.drawCurves(at);
     if (now - this.figuresAt > FIGURES_MS) {

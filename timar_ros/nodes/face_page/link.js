@@ -9,6 +9,8 @@ const PING_MS = 1000;
 const QUICK_PING_MS = 120;
 const SILENT_MS = 4000; // a socket on which no answer comes is dead, whatever it says
 const RETRY_MS = [200, 400, 800, 1500];
+const ASK_MS = 4000; // between two questions why no socket opens
+const LONGEST_REASON = 400;
 
 export class Link {
   // on: {hello, settings, plan, level, state, up, down}: functions, each optional
@@ -18,15 +20,14 @@ export class Link {
     this.tries = 0;
     this.isUp = false;
     this.downSince = performance.now();
+    this.why = ''; // no socket opens, in words; '' where nobody says
+    this.askedAt = -Infinity;
     this.n = { opened: 0, received: 0 };
     this.open();
   }
 
   open() {
-    const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
-    // Beside the page, which a proxy may serve below a path of its own, with a slash or without.
-    const folder = location.pathname.replace(/(^|\/)(index\.html)?$/, '');
-    const socket = new WebSocket(`${scheme}://${location.host}${folder}/socket`);
+    const socket = new WebSocket(address().replace(/^http/, 'ws'));
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => this.ping();
     socket.onmessage = (event) => this.receive(event.data);
@@ -47,6 +48,7 @@ export class Link {
     } else if (message.type === 'hello') {
       this.tries = 0;
       this.isUp = true;
+      this.why = '';
       this.n.opened += 1;
       this.clock.reset(); // another node, another clock
       this.on.up?.();
@@ -77,8 +79,26 @@ export class Link {
     if (this.isUp) this.downSince = performance.now();
     this.isUp = false;
     this.on.down?.();
+    if (this.tries > 0) this.ask();
     const wait = RETRY_MS[Math.min(this.tries, RETRY_MS.length - 1)];
     this.tries += 1;
     setTimeout(() => this.open(), wait * (0.8 + 0.4 * Math.random()));
   }
+  // Browsers do not show a page why it got no socket, so the node answers that by HTTP, too.
+  async ask() {
+    if (performance.now() - this.askedAt < ASK_MS) return;
+    this.askedAt = performance.now();
+    let why = '';
+    try {
+      const answer = await fetch(address(), { method: 'POST' });
+      const isOurs = answer.headers.get('Content-Type')?.startsWith('text/plain') && ![404, 405].includes(answer.status);
+      why = isOurs ? (await answer.text()).trim() : `no answer from the face node (HTTP ${answer.status})`;
+    } catch {} // nobody is there
+    if (!this.isUp) this.why = why.slice(0, LONGEST_REASON);
+  }
+}
+
+// Of the socket: beside the page, which a proxy may serve below a path of its own, with a slash or without.
+function address() {
+  return `${location.origin}${location.pathname.replace(/(^|\/)(index\.html)?$/, '')}/socket`;
 }

@@ -29,6 +29,7 @@ const track = new Track();
 const life = new Life(Math.random, !query.has('still'));
 const face = new Face(document.getElementById('face'));
 const log = new Log();
+const whyText = document.getElementById('why');
 const pose = neutralPose();
 let page = null;
 let state = UNKNOWN_STATE;
@@ -95,6 +96,15 @@ function drawFrame(now) {
   wasDrawn = face.draw(pose, gaze, Math.round(attention * 100) / 100, gain);
   log.frame(at, head, pose.arkit[AT.jawOpen], face.opening, elapsed, wasDrawn);
   engineer.draw(now, at, state);
+  showWhy();
+}
+
+// Where the node refuses this page, people in front of it read why: nothing else would show it.
+function showWhy() {
+  const why = link.isUp ? '' : link.why;
+  if (whyText.textContent === why) return;
+  whyText.textContent = why;
+  whyText.hidden = !why;
 }
 
 // Eyes close when the robot has been gone for a while, and open when it is back.
