@@ -151,3 +151,16 @@ def test_a_voice_that_begins_like_a_frame_of_mp3_is_spoken_once_it_is_seen_to_be
 
     assert refusals == [] and firsts[0] == 0
     np.testing.assert_array_equal(out, np.frombuffer(voice, '<i2'))
+
+
+@pytest.mark.parametrize('first', [0x2C24, 0x4020, 0x7020])
+def test_a_slow_sound_whose_bytes_are_all_printable_is_a_voice(first):
+    rise = np.arange(first, first + 90, dtype='<i2')
+    samples = np.concatenate([rise, rise[::-1]])
+
+    out, _, refusals, _ = send(
+        UtteranceReader(), samples.tobytes(), np.random.default_rng(0), smallest=400
+    )
+
+    assert refusals == []
+    np.testing.assert_array_equal(out, samples)

@@ -56,7 +56,7 @@ def other_format(data: bytes, encoding: str) -> str | None:
         if found is True:
             return name if beginning != 'ID3' else _id3(data)
     if _is_text(data):
-        return _text_kind(data)
+        return _text_kind(data, encoding)
     if len(data) < _FEWEST_TEXT and data.lstrip()[:1] in (b'{', b'<') and _is_printable(data):
         return UNDECIDED
     return _framed_kind(data, encoding)
@@ -92,13 +92,15 @@ def _id3(data: bytes) -> str | None:
     return 'mp3' if is_tag and max(data[6:10]) < 0x80 else None
 
 
-def _text_kind(data: bytes) -> str | None:
+def _text_kind(data: bytes, encoding: str) -> str | None:
     said = quoted(data[:80].decode('utf-8', 'replace'))
     if _JSON.match(data):
         return f'JSON text {said}'
     if _MARKUP.match(data):
         return f'a web page {said}'
-    return f'text {said}' if len(data) >= _MOST_TEXT else None
+    # The bytes of a loud, slow sound may all be printable, but it is smooth, which no text is.
+    is_rough = roughness(data[:_MOST_TEXT], DTYPES[encoding], 1) > _WRONG_BYTE
+    return f'text {said}' if is_rough and len(data) >= _MOST_TEXT else None
 
 
 def _is_text(data: bytes) -> bool:
