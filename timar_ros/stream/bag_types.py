@@ -16,6 +16,7 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from timar_ros.bounds import MAX_UTTERANCE_MESSAGE_BYTES
 from timar_ros.stream.audio_types import AUDIO_INFO
 from timar_ros.stream.bag_storage import Channel
+from timar_ros.stream.installed_types import find_definitions
 from timar_ros.stream.unpack import ZSTD_MAGIC, unpack
 from timar_ros.strict import shortened
 
@@ -63,6 +64,11 @@ _OTHERS = {
 }
 
 
+# mcap brings definitions along
+_CONVERT = (
+    "echo 'output_bags: [{uri: with_types, storage_id: mcap, all: true}]' > mcap.yaml; "
+    'ros2 bag convert -i BAG -o mcap.yaml'
+)
 _LARGEST_DEFINITION = 1_000_000  # characters
 
 
@@ -126,19 +132,19 @@ class BagTypes:
 
     def _typestore(self, channel: Channel):
         """Return the definitions that a channel's messages need, its own before ours."""
-        known = self._known_definitions(channel.msgtype)
-        problem = 'which is not in the bag'
+        problem = 'is not in the bag'
         if channel.definition and len(channel.definition) <= _LARGEST_DEFINITION:
             try:
                 return _by_its_own(channel.msgtype, channel.definition_format, channel.definition)
             except Exception as error:  # whatever the text breaks in the parser
                 reason = shortened(' '.join(f'{error}'.split())) or type(error).__name__
-                problem = f'which the bag holds in a form that cannot be read ({reason})'
+                problem = f'is in the bag in a form that cannot be read ({reason})'
+        known = self._known_definitions(channel.msgtype)
         if known is None:
             raise ValueError(
                 f'{channel.topic} holds {shortened(channel.msgtype) or "no type"}, whose '
-                f'definition is neither in the bag nor known here, {problem}; record it as mcap, '
-                'which brings definitions along'
+                f'definition {problem} and not known here; source a workspace with its '
+                f'package and try again, or run there: {_CONVERT}'
             )
         types = {}
         for name, text in known.items():
@@ -153,7 +159,9 @@ class BagTypes:
         ):
             if msgtype in known:
                 return known
-        return None
+        if msgtype in _common_types():
+            return {}
+        return find_definitions(msgtype, _common_types().__contains__) or None
 
 
 @functools.cache
