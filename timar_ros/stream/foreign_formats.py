@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 
+from timar_ros.bounds import MAX_SAMPLE
 from timar_ros.stream.alignment import roughness
 from timar_ros.strict import quoted
 
@@ -31,6 +32,7 @@ _NOISE = 0.25  # coded bytes read as samples change by more; no voice does
 _WRONG_BYTE = 0.1  # a voice read from another byte than its first changes by more
 _CLEARLY = 1.3  # a voice read from the right byte on is smoother than from others by this factor
 _FEWEST_FRAMES = 64  # fewer prove nothing
+_SOFTEST, _MOST_FLOATS = 1e-9, 4096  # of floats that are sound and not 0; examined at once
 _MP3_KBPS = {
     3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -65,6 +67,29 @@ def other_format(data: bytes, encoding: str) -> str | None:
 def may_be_wave(data: bytes) -> bool:
     """Return whether bytes are the beginning of a wav, too few to be certain."""
     return any(_begins_as(data, beginning) == UNDECIDED for beginning in _WAVES)
+
+
+def are_floats(data: bytes) -> bool:
+    """
+    Return whether bytes that are stated as int16 most probably are float32 of sound.
+
+    Read as int16 these are loud noise. A voice in int16 is not taken for floats: each second of its
+    samples would have to lie in one of two narrow ranges near half of full scale.
+
+    Args:
+        data: from the first byte of a sample.
+    """
+    if roughness(data, '<i2', 1) < _NOISE:
+        return False
+    for start in (0, 2):
+        floats = np.frombuffer(data, '<f4', (len(data) - start) // 4, start)[:_MOST_FLOATS]
+        size = np.abs(floats)
+        is_sound = (size > _SOFTEST) & (size <= MAX_SAMPLE)
+        is_of_both_signs = (floats < 0).any() and (floats > 0).any()
+        is_long = len(floats) >= _FEWEST_FRAMES and is_sound.mean() > 0.5
+        if is_long and is_of_both_signs and (is_sound | (size == 0)).all():
+            return True
+    return False
 
 
 def is_coded(data: bytes, encoding: str, channels: int) -> bool:

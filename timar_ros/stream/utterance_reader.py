@@ -20,7 +20,7 @@ from timar_ros.stream.audio import AudioPacket, packet_from_fields
 from timar_ros.stream.audio_format import check_voice
 from timar_ros.stream.containers import Unwrapping, unwrap
 from timar_ros.stream.delivery import UTTERANCE_PAUSE_NS, missing_samples
-from timar_ros.stream.foreign_formats import DTYPES, is_coded
+from timar_ros.stream.foreign_formats import DTYPES, are_floats, is_coded
 from timar_ros.strict import quoted
 
 _EXPIRY_NS = 2_000_000_000  # the other half of a sample does not come later than this
@@ -95,6 +95,7 @@ class UtteranceReader:
             self._check_bytes(msg)
             data, lost = self._from_whole_sample(msg, missing, now_ns)
         n_samples = len(data) // frame_bytes
+        self._check_label(msg, bytes(data), now_ns)
         rest = bytes(data[n_samples * frame_bytes :])
         continues = missing is not None and msg.first_sample > 0
         first = self._next + missing if continues else msg.first_sample
@@ -164,6 +165,15 @@ class UtteranceReader:
                 f'data must be samples of {_frame_bytes(msg)} bytes ({msg.channels} channels of '
                 f'{msg.encoding}), got {len(msg.data)} bytes that are none at any offset; let the '
                 'TTS send all bytes of each sample (numpy: samples.tobytes(), not a cast to uint8)'
+            )
+
+    def _check_label(self, msg: Any, data: bytes, now_ns: int) -> None:
+        """Refuse float32 that are stated as int16: from a loudspeaker they are loud noise."""
+        if msg.encoding == 'pcm_s16le' and are_floats(data):
+            self._refused = _form_of(msg), msg.first_sample, now_ns
+            raise ValueError(
+                'expected pcm_s16le samples, got what most probably are float32; set encoding to '
+                "'pcm_f32le'"
             )
 
     def _missing(self, msg: Any) -> int | None:
