@@ -201,6 +201,37 @@ def test_samples_that_are_not_finite_are_published_as_silence_and_counted(graph,
     assert node._stream.trouble == ''
 
 
+def test_ten_seconds_of_exact_zeros_are_a_warning_until_there_is_any_sound(graph, library):
+    troubles = []
+    node = start(graph, sample_rate_hz=48000, channels=2)
+    node._diagnostics.publish = lambda shown, trouble: troubles.append(trouble)
+    times = types.SimpleNamespace(currentTime=1.0, inputBufferAdcTime=0.99)
+    second = np.zeros((48000, 2), np.float32)
+
+    def trouble_after(block, n=1):
+        for _ in range(n):
+            node._inbox.take(block, len(block), times, None)
+        assert graph.spin_until(node._inbox.blocks.empty)
+        troubles.clear()
+        graph.spin_for(0.1)  # the last block is on its way
+        node._on_diagnose()
+        return troubles[-1]
+
+    def is_served():
+        node._inbox.take(second[:480], 480, times, None)
+        return node._zeros_s
+
+    assert graph.spin_until(is_served)
+    assert 'digital silence' not in trouble_after(second, 8)
+    assert 'only digital silence for 1' in trouble_after(second, 3)
+    second[:, 1] = 0.5  # the channel that is not published
+    assert 'is the source muted?' in trouble_after(second)
+    second[-1, 0] = 1e-5
+    assert 'digital silence' not in trouble_after(second)
+    second[:] = np.nan  # a fault of its own
+    assert 'digital silence' not in trouble_after(second, 12)
+
+
 def test_no_more_channels_are_published_than_a_voice_may_have(graph, library):
     with pytest.raises(ValueError, match='channels must be at most 16 where all are published'):
         start(graph, channels=17, channel=-1)

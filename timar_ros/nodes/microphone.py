@@ -34,6 +34,7 @@ from timar_ros.stream.capture import Capture
 
 _QUEUE_BLOCKS = 200  # 2 s or more; a longer stall loses audio, which the sample count then shows
 _DIAGNOSE_S = 1.0
+_MUTED_S = 10.0  # of exact zeros; even a quiet room makes a microphone's last bit move
 _STALL_S = 3.0  # a fresh virtual device may take 2 s to deliver
 
 
@@ -120,6 +121,7 @@ class MicrophoneNode(Node):
         self._capture = Capture(self._params.sample_rate_hz, self._params.chunk_ms)
         self._rate_hz = self._params.sample_rate_hz
         self._bad_samples = 0  # NaN or infinite: silence is published instead
+        self._zeros_s = 0.0  # how long nothing but exact zeros came
         self._diagnosed = (0, 0)  # lost and bad samples when last diagnosed
         self._inbox = _Inbox()
         self._diagnostics = Diagnostics(self)
@@ -198,6 +200,7 @@ class MicrophoneNode(Node):
             return
         channel = self._params.channel
         samples = block.samples if channel < 0 else block.samples[:, channel]
+        self._zeros_s = 0.0 if samples.any() else self._zeros_s + len(samples) / self._rate_hz
         is_bad = ~np.isfinite(samples)
         if is_bad.any():
             self._bad_samples += int(is_bad.sum())
@@ -230,6 +233,11 @@ class MicrophoneNode(Node):
             troubles.append(f'audio is lost ({capture.lost_samples - lost} samples more)')
         if self._bad_samples > bad:
             troubles.append(f'the device delivers NaN ({self._bad_samples - bad} samples more)')
+        if self._zeros_s >= _MUTED_S and not self._stream.trouble:
+            troubles.append(
+                f'only digital silence for {self._zeros_s:.0f} s: is the source muted? Check its '
+                'switch, mute and volume (pactl list sources), and the parameter channel'
+            )
         trouble = '; '.join(troubles)
         self._diagnostics.publish(counters, trouble)
 
