@@ -198,3 +198,19 @@ def test_a_missing_parameter_file_ends_bringup_with_one_sentence(bringup):
 
 def test_every_argument_is_described():
     assert all(len(argument.description.split()) >= 4 for argument in ARGUMENTS)
+
+
+def test_a_value_in_a_file_that_ros_reads_as_another_is_refused_with_node_and_file(tmp_path):
+    path = tmp_path / 'my.yaml'
+    path.write_text(
+        'neck: {ros__parameters: {gain: 0.5}}\nmicrophone: {ros__parameters: {device: 1E5}}\n'
+    )
+    ended = subprocess.run(
+        [sys.executable, '-m', 'timar_ros.nodes.bringup', f'params_file:={path}', 'face:=false'],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == (
+        f'bringup: microphone: {path}: device must be a text, got 100000.0; text that looks like '
+        "that needs quotes: device: '1E5' in a file, -p \"device:='1E5'\""
+    )

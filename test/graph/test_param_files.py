@@ -89,7 +89,7 @@ def test_sections_mean_the_nodes_that_rcl_gives_their_parameters_to(
 def test_keys_under_a_nodes_own_name_and_by_p_are_its_own_and_the_rest_is_shared(tmp_path):
     args = arguments(
         tmp_path,
-        '/**:\n  ros__parameters: {a: 1, b: 1, d: {e: 1}}\n  lamp:\n    ros__parameters: {c: 1}\n',
+        '/**:\n  lamp:\n    ros__parameters: {c: 1}\n  ros__parameters: {a: 1, b: 1, d: {e: 1}}\n',
         'lamps:\n  ros__parameters: {x: 1}\n',
         '/hall/lamp:\n  ros__parameters: {b: 2}\nother:\n  ros__parameters: {y: 1}\n',
     )
@@ -297,3 +297,82 @@ def test_nodes_refuse_a_missing_file_and_their_own_misspelt_keys_in_one_line(dom
     assert outputs[0].startswith('microphone: /nowhere.yaml: there is no such file; correct')
     assert outputs[1].startswith("replay: replay has no parameter 'bagg'; did you mean 'bag'?")
     assert [len(output.splitlines()) for output in outputs] == [1, 1]
+
+
+@pytest.mark.parametrize('above', ['/**', '/hall', 'hall'])
+def test_a_section_below_parameters_is_refused_as_rcl_would_with_what_works(
+    graph, tmp_path, above
+):
+    own, inner = (
+        '  ros__parameters: {use_sim_time: false}\n',
+        '  lamp: {ros__parameters: {level: 3}}\n',
+    )
+    args = arguments(tmp_path, f'{above}:\n{own}{inner}')
+
+    with pytest.raises(Exception, match='creating param namespace'):
+        graph.node('rcl', cli_args=args)
+    with pytest.raises(ValueError) as refusal:
+        check_arguments(args)
+
+    path = '/' + above.strip('/')
+    assert str(refusal.value).startswith(f"{args[-1]}: section 'lamp' stands below the ros__par")
+    assert str(refusal.value).endswith(f"or at the top level as '{path}/lamp:'")
+    check_arguments(arguments(tmp_path, f'{above}:\n{inner}{own}'))
+    name = path.replace('**', '')
+    top = arguments(tmp_path, f'{above}:\n{own}{path}/lamp: {{ros__parameters: {{level: 3}}}}\n')
+    node = graph.node('lamp', namespace=name, cli_args=top)
+    assert node._parameter_overrides['level'].value == 3
+
+
+def written(tmp_path, graph, *words, node='lamp'):
+    """Return what a node makes of a text after `-p`, or of one in a file."""
+    args = arguments(tmp_path, *[w for w in words if ':=' not in w])
+    args += [part for w in words if ':=' in w for part in ('-p', w)]
+    return declare_with(graph, args, node)[0].name
+
+
+@pytest.mark.parametrize('text', ['1E5', '12E4', 'yes', '007', '0x12', '08', '+7', '1e2', 'off'])
+def test_text_that_ros_reads_as_another_value_is_refused_with_what_was_written(
+    graph, tmp_path, text
+):
+    words = f"""name: '{text}' in a file, -p "name:='{text}'\""""
+    with pytest.raises(ValueError) as refusal:
+        written(tmp_path, graph, f'name:={text}')
+    assert str(refusal.value).startswith('name must be a text, got ')
+    assert str(refusal.value).endswith(words)
+
+    with pytest.raises(ValueError) as refusal:
+        written(tmp_path, graph, f'/**/lamp: {{ros__parameters: {{name: {text}}}}}')
+    assert str(refusal.value).startswith(f'{tmp_path / "0.yaml"}: name must be a text, got ')
+    assert str(refusal.value).endswith(words)
+
+
+@pytest.mark.parametrize('text', ['7', '16000', '-3', "'007'", '"0x12"', '!!str 0x12', '1_000'])
+def test_text_that_ros_reads_as_it_stands_is_taken(graph, tmp_path, text):
+    meant = text.replace('!!str ', '').strip('\'"')
+    assert written(tmp_path, graph, f'name:={text}') == meant
+    assert written(tmp_path, graph, f'lamp: {{ros__parameters: {{name: {text}}}}}') == meant
+
+
+def test_the_text_that_wins_is_the_one_compared(graph, tmp_path):
+    file = 'lamp: {ros__parameters: {name: 007}}'
+    other = 'lamb: {ros__parameters: {name: 0x7}}'
+    assert written(tmp_path, graph, file, other, 'name:=7') == '7'
+    assert written(tmp_path, graph, file, 'name:=eight') == 'eight'
+    with pytest.raises(ValueError, match=r"0.yaml: name must be a text, got '007' without quotes"):
+        written(tmp_path, graph, file, other, 'lamb:name:=7')
+
+
+def test_a_program_ends_on_a_nested_section_with_one_sentence_without_rcls_places(tmp_path):
+    args = arguments(
+        tmp_path, '/**:\n  ros__parameters: {gain: 1.0}\n  neck: {ros__parameters: {gain: 0.5}}\n'
+    )
+    for words in (args, ['--ros-args', '-p', 'gain:=[1, 0x']):
+        ended = subprocess.run(
+            [sys.executable, '-m', 'timar_ros.nodes.neck', *words],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert ended.returncode == 1
+        last = ended.stderr.splitlines()[-1]
+        assert last.startswith('neck: ')
+        assert '.c:' not in last

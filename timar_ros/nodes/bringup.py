@@ -57,11 +57,19 @@ def compose(wanted: dict[str, dict], namespace: str = '', params_file: str = '')
             check_arguments(['--ros-args', *words])
             node_class = getattr(module, _CLASSES[name])
             options = {'namespace': namespace, 'cli_args': ['--ros-args', *words]}
-            nodes[name] = construct(node_class, **options)
+            nodes[name] = _constructed(name, node_class, options)
     except BaseException:
         end(nodes.values())
         raise
     return nodes
+
+
+def _constructed(name: str, node_class, options):
+    try:
+        return construct(node_class, **options)
+    except ValueError as error:  # of several nodes, which one
+        text = str(error)
+        raise ValueError(text if text.startswith(f'{name} ') else f'{name}: {text}') from None
 
 
 def wanted_nodes(values: dict[str, str]) -> dict[str, dict]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from timar_ros.strict import did_you_mean, quoted, read_yaml, shortened
 
 _TOKEN = re.compile(r'[A-Za-z_][A-Za-z0-9_]*')
+KEY = 'ros__parameters'
 _SHAPE = "the name of a node, below it 'ros__parameters:', below that 'name: value'"
 
 
@@ -47,7 +48,7 @@ def check_arguments(args: list[str] | None = None) -> None:
     Raises:
         ValueError, FileNotFoundError: one sentence for the first that is wrong.
     """
-    flags = _flags(sys.argv[1:] if args is None else args)
+    flags = ros_flags(sys.argv[1:] if args is None else args)
     for path in flags['--params-file']:
         _sections(path)
     for rule in flags['--param']:
@@ -79,15 +80,15 @@ def given_keys(node_name: str, args: list[str]) -> GivenKeys:
         node_name: fully qualified.
         args: as of the command line; their files are readable (`check_arguments`).
     """
-    flags = _flags(args)
-    own = {_key_of(rule) for rule in flags['--param']}
+    flags = ros_flags(args)
+    own = {rule_of(rule)[1] for rule in flags['--param']}
     shared, near, elsewhere = set(), [], []
     base = node_name.split('/')[-1]
     for path in flags['--params-file']:
         others, namesakes, has_own = [], [], False
         for name, keys in _sections(path).items():
             last = name.split('/')[-1]
-            if not _matches(name, node_name):
+            if not means(name, node_name):
                 namesakes += [(path, name)] if last == base else []
                 others += [(path, name)] if last != base and did_you_mean(last, [base]) else []
             elif last == base:
@@ -100,7 +101,7 @@ def given_keys(node_name: str, args: list[str]) -> GivenKeys:
     return GivenKeys(frozenset(own), frozenset(shared - own), tuple(near), tuple(elsewhere))
 
 
-def _flags(args: list[str]) -> dict[str, list[str]]:
+def ros_flags(args: list[str]) -> dict[str, list[str]]:
     """Return what follows each flag in the ROS parts of some arguments."""
     long = {'-p': '--param', '-r': '--remap'}
     found = {'--params-file': [], '--param': [], '--remap': []}
@@ -139,8 +140,17 @@ def _add_sections(path: str, name: str, content: Any, found: dict[str, set[str]]
     if not isinstance(content, dict):
         where = f' below {quoted(name)}' if name else ''
         raise ValueError(f'{path}: expected {_SHAPE}; got {quoted(content)}{where}')
+    has_parameters = False
     for key, value in content.items():
-        if key == 'ros__parameters':
+        if key != KEY and has_parameters and name:
+            inner = f'{name}/{str(key).strip("/")}'
+            raise ValueError(
+                f'{path}: section {quoted(key)} stands below the ros__parameters of '
+                f'{quoted(name)}, where ROS cannot read it; write it before them, or at the top '
+                f"level as '{shortened(inner)}:'"
+            )
+        if key == KEY:
+            has_parameters = True
             if not isinstance(value, dict | None):
                 raise ValueError(
                     f"{path}: expected 'name: value' below 'ros__parameters:' of {quoted(name)}, "
@@ -159,7 +169,7 @@ def _flat(parameters: dict, prefix: str = '') -> set[str]:
     return found
 
 
-def _matches(pattern: str, node_name: str) -> bool:
+def means(pattern: str, node_name: str) -> bool:
     """Whether a name with wildcards means a node: `*` is one token, `**` any number of them."""
     parts = [
         {'**': r'(/\w+)*', '*': r'/\w+'}.get(token, '/' + re.escape(token))
@@ -168,9 +178,11 @@ def _matches(pattern: str, node_name: str) -> bool:
     return re.fullmatch(''.join(parts), node_name) is not None
 
 
-def _key_of(rule: str) -> str:
-    """Return the name in `[node:]name:=value`."""
-    return rule.partition(':=')[0].rpartition(':')[2]
+def rule_of(rule: str) -> tuple[str, str, str]:
+    """Return node (or ''), name and text of `[node:]name:=value`."""
+    left, _, text = rule.partition(':=')
+    node, _, name = left.rpartition(':')
+    return node, name, text
 
 
 def _check_remap(rule: str) -> None:

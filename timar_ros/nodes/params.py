@@ -24,7 +24,8 @@ from rcl_interfaces.msg import (
 from rclpy.parameter import Parameter
 
 from timar_ros.nodes.param_files import given_keys
-from timar_ros.strict import did_you_mean, quoted
+from timar_ros.nodes.param_texts import chosen, written_values
+from timar_ros.strict import did_you_mean, quoted, shortened
 
 _TYPES = {
     bool: ParameterType.PARAMETER_BOOL,
@@ -124,14 +125,18 @@ def declare(node, cls, apply=None, cli_args=None):
     hints = typing.get_type_hints(cls)
     # rclpy has no public way to see overrides of parameters that nobody declared.
     overrides = {name: param.value for name, param in node._parameter_overrides.items()}
+    full_name = node.get_fully_qualified_name()
+    written = written_values(full_name, [*sys.argv[1:], *(cli_args or ())])
     values, problems = {}, []
     for name, field in fields.items():
         values[name] = field.default
         if name in overrides:
+            source = chosen(written.get(name, []), overrides[name])
+            texts, path = source or ((), '')
             try:
-                values[name] = _checked(field, hints[name], overrides[name])
+                values[name] = _checked(field, hints[name], overrides[name], texts)
             except ValueError as error:
-                problems.append(str(error))
+                problems.append(f'{path}: {error}' if path else str(error))
         node.declare_parameter(
             name,
             _to_ros(values[name], hints[name]),
@@ -236,8 +241,8 @@ def _unknown(node, name: str, fields) -> str:
     return f'{node.get_name()} has no parameter {quoted(name)}{hint}'
 
 
-def _checked(field, kind, value):
-    """Return `value` as the field's type; ValueError names what was expected and what came."""
+def _checked(field, kind, value, texts=()):
+    """Return `value` as the field's type; `texts`: its elements as they were written."""
     meta = field.metadata
     is_tuple = typing.get_origin(kind) is tuple
     element = typing.get_args(kind)[0] if is_tuple else kind
@@ -248,15 +253,21 @@ def _checked(field, kind, value):
     elements = list(value) if is_tuple and value is not None else [value]
     if is_tuple and element is str:
         elements = [text for text in elements if text != '']  # see _to_ros
-    elements = [_meant(v, element, meta.get('choices') or ()) for v in elements]
+    read, elements = elements, [_meant(v, element, meta.get('choices') or ()) for v in elements]
     unit = f' {meta["unit"]}' if meta.get('unit') else ''
-    for v in elements:
+    for i, v in enumerate(elements):
+        text = texts[i] if element is str and len(texts) == len(read) else ''
+        if text and type(read[i]) is int and text != v:
+            raise ValueError(
+                f'{field.name} must be a text, got {quoted(text)} without quotes, which ROS reads '
+                f'as {v}{_quotes(field, text, is_tuple)}'
+            )
         if type(v) is not element:
             one, many = _NOUNS[element]
             expected = f'a list of {many}' if is_tuple else one
             raise ValueError(
                 f'{field.name} must be {expected}, got {quoted(v)}'
-                f'{_quotes(field, element, v, is_tuple)}'
+                f'{_remedy(field, element, v, text, is_tuple)}'
             )
         if element is float and not math.isfinite(v):
             raise ValueError(f'{field.name} must be finite, got {v}')
@@ -306,22 +317,24 @@ def _read_as(value: bool, choices) -> list[str]:
     return [choice for choice in choices if _WORDS.get(choice.lower()) is value]
 
 
-def _quotes(field, kind, value, is_tuple: bool) -> str:
-    """Return how to write text that YAML takes for something else."""
+def _remedy(field, kind, value, text: str, is_tuple: bool) -> str:
+    """Return how to write text that YAML takes for something else; `text` as written, or ''."""
     if kind is not str or not isinstance(value, bool | float):
         return ''
     choices = field.metadata.get('choices') or ()
-    if isinstance(value, bool):
-        words = _read_as(value, choices or (('on',) if value else ('off',)))
+    if choices and text not in choices:
+        return f'; expected one of {_listed(choices)}, in quotes'
+    return _quotes(field, text, is_tuple)
+
+
+def _quotes(field, text: str, is_tuple: bool) -> str:
+    if not text:
+        text = '...'
+        hint = 'put the text, as it was written first, in quotes'
     else:
-        words = [str(value)] if not choices or str(value) in choices else []
-    if not words:
-        return f'; expected one of {_listed(choices)}'
-    text = f"['{words[0]}']" if is_tuple else f"'{words[0]}'"
-    return (
-        f'; text that looks like that needs quotes: {field.name}: {text} in a file, '
-        f'-p "{field.name}:={text}"'
-    )
+        text, hint = shortened(text), 'text that looks like that needs quotes'
+    quotes = f"['{text}']" if is_tuple else f"'{text}'"
+    return f'; {hint}: {field.name}: {quotes} in a file, -p "{field.name}:={quotes}"'
 
 
 def _to_ros(value, kind):

@@ -7,6 +7,7 @@ Not for what the nodes do. Every program of `nodes/` ends through here, so that 
 moment leads to the same end.
 """
 
+import re
 import sys
 import traceback
 
@@ -24,6 +25,7 @@ from timar_ros.nodes.usage import check_words, help_text, own_words
 from timar_ros.strict import shortened
 
 # What a constructor refuses with a sentence for the user; anything else is a fault of the code.
+_RCL_PLACE = re.compile(r',? \(?\bat (?:/|\./)[^\s,()]*:\d+\)?')
 REFUSALS = (ValueError, OSError, RuntimeError, NameValidationException, ParameterException)
 
 
@@ -108,7 +110,8 @@ def _destroy(node, is_half_built: bool = False) -> None:
 def _sentence(error: Exception) -> str:
     """Return the text of a refusal on one line, without rcl's places in its source."""
     text = ' '.join(str(error).split())
-    return shortened(text.split(', at ')[0] if type(error).__name__ == 'RCLError' else text, 2000)
+    is_rcls = type(error).__name__ == 'RCLError'  # what follows the first place is its inside
+    return shortened(_RCL_PLACE.split(text)[0] if is_rcls else _RCL_PLACE.sub('', text), 2000)
 
 
 def _init(args) -> None:
