@@ -73,8 +73,8 @@ def are_floats(data: bytes) -> bool:
     """
     Return whether bytes that are stated as int16 most probably are float32 of sound.
 
-    Read as int16 these are loud noise. A voice in int16 is not taken for floats: each second of its
-    samples would have to lie in one of two narrow ranges near half of full scale.
+    Read as int16 these are loud noise. A voice in int16 is not taken for floats: every other
+    sample would have to lie in one of two narrow ranges near half of full scale.
 
     Args:
         data: from the first byte of a sample.
