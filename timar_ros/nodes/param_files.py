@@ -127,7 +127,7 @@ def _sections(path: str) -> dict[str, set[str]]:
     """
     if not pathlib.Path(path).exists():
         raise FileNotFoundError(
-            f'{shortened(path)}: there is no such file; correct the path after --params-file'
+            f'{shortened(path, 300)}: there is no such file; correct the path after --params-file'
         )
     content = read_yaml(path)
     found: dict[str, set[str]] = {}

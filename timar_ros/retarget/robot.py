@@ -115,7 +115,7 @@ def load_robot(robot: str, folder: str | Path) -> Robot:
         known = robot_names(folder)
         if path == Path(robot):
             raise FileNotFoundError(
-                f'no robot file at {shortened(str(path))}; give a path, or one of '
+                f'no robot file at {shortened(str(path), 300)}; give a path, or one of '
                 f'{", ".join(known)}'
             )
         raise FileNotFoundError(

@@ -72,7 +72,7 @@ def choose_channel(samples: np.ndarray, channel: str | int, source: str) -> np.n
         there = f'channel 0 alone; choose 0 or {MEAN!r}' if n == 1 else (
             f'{n} channels; choose 0 to {n - 1} or {MEAN!r}'
         )  # fmt: skip
-        raise ValueError(f'{shortened(source)}: expected channel {channel}, got {there}')
+        raise ValueError(f'{shortened(source, 300)}: expected channel {channel}, got {there}')
     return samples[:, channel : channel + 1]
 
 
