@@ -275,24 +275,6 @@ def test_a_publisher_that_never_counts_is_placed_by_its_stamps(audio):
     assert any('first_sample should count' in text for text in ingest.take_warnings())
 
 
-@pytest.mark.parametrize('is_stamped', [True, False])
-def test_a_driver_that_sends_one_byte_of_each_sample_is_refused(audio, is_stamped):
-    samples = audio.noise(160 * 150)
-    ingest = audio.ingest()
-    texts = []
-
-    for i, packet in enumerate(audio.packets(samples, 160, is_counted=False)):
-        arrival_ns = BEGIN_NS + i * 20 * MS
-        packet = audio.change(packet, stamp_ns=arrival_ns if is_stamped else None)
-        try:
-            ingest.push(packet, arrival_ns)
-        except ValueError as error:
-            texts.append(str(error))
-
-    assert len(texts) == ingest.counters['refused'] > 40
-    assert 'got half as many; the driver sends one byte a sample' in texts[0]
-
-
 def test_heavy_loss_is_not_taken_for_a_broken_driver(audio):
     rng = np.random.default_rng(0)
     packets = audio.packets(audio.noise(16_000 * 20), 160, is_counted=False)

@@ -121,6 +121,37 @@ def test_one_wild_stamp_of_a_true_stream_shifts_nothing(audio):
     assert ingest.track.begin == BEGIN
 
 
+@pytest.mark.parametrize('is_counted', [True, False])
+def test_a_voice_by_a_clock_that_is_ahead_from_the_first_message_on_is_placed_by_its_arrival(
+    audio, is_counted
+):
+    samples = audio.noise(32_000)
+    ingest = audio.ingest()
+
+    for packet in audio.packets(samples, 320, is_counted=is_counted):
+        moved = audio.change(packet, stamp_ns=packet.stamp_ns + 37 * S)
+        ingest.push(moved, audio.arrival_of(packet) + 3 * MS)
+
+    heard, is_present = audio.read_all(ingest)
+    assert abs(ingest.track.begin - BEGIN) <= 4 * 16
+    assert is_present.all()
+    assert_array_equal(heard, samples[:, 0])
+    assert ingest.take_warnings() == [
+        'user audio: stamps are 36.997 s ahead of arrival, by another clock; they are placed that '
+        'much earlier; set the clocks of both machines'
+    ]
+
+
+def test_a_clock_that_was_right_is_not_taken_for_another_one_after_a_jump():
+    reader = StampReader('user')
+    reader.read(BEGIN_NS, 20 * MS, BEGIN_NS + 21 * MS)
+
+    for i in range(1, 40):
+        reader.read(BEGIN_NS + 37 * S + i * 20 * MS, 20 * MS, BEGIN_NS + (i + 1) * 20 * MS)
+
+    assert reader.shift_ns == 0
+
+
 def test_the_agents_stamps_lie_ahead_and_are_never_shifted():
     reader = StampReader('agent')
 

@@ -21,11 +21,20 @@ from timar_ros.stream.bag_storage import Filed
 from timar_ros.stream.bag_topics import Topics, find_voices, info_topic
 from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel
 from timar_ros.stream.offset import OffsetWatch
-from timar_ros.stream.placement import SAME_CLOCK_NS, Placed, Placer, Times, find_times
+from timar_ros.stream.own_clock import duration_ns
+from timar_ros.stream.placement import (
+    N_OPENING,
+    SAME_CLOCK_NS,
+    Placed,
+    Placer,
+    Times,
+    find_times,
+    first_messages,
+)
 
 _SECOND_NS = 1_000_000_000
-# Messages of each stream by which its clock is known, and how many may come before it runs.
-_N_OPENING = 100
+# How much of each stream is read before it is placed, at least; and how many messages at most.
+_OPENING_NS = 10 * _SECOND_NS
 _MOST_OPENING = 2_000
 # A message is published at most so much earlier or later, against others, than it was recorded.
 DISORDER_NS = 10 * _SECOND_NS
@@ -131,24 +140,25 @@ class BagConversation:
             openings = {voice: opening for voice, opening in openings.items() if opening}
             if not openings:
                 self._refuse_silence(bag)
+            firsts = {voice: first_messages(opening) for voice, opening in openings.items()}
             # threads that compress messages write them out of turn; else the file has them as
             # they were delivered, which alone tells where those without stamp and count belong
             self._filed = frozenset(
                 topic for topic, voices in self._names.items()
                 if not bag.has_packed_messages
                 and not any(packet.stamp_ns or packet.first_sample
-                            for voice in voices for _, packet in openings.get(voice, ()))
+                            for voice in voices for _, packet in firsts.get(voice, ()))
             )  # fmt: skip
             frames = {name: self._head_opening(bag, topic) for name, topic in self.heads.items()}
             self._times, notes = find_times(openings, frames)
             self.notes += notes
             self.begin_ns = min(
                 placed.packet.stamp_ns
-                for voice, opening in openings.items()
-                for placed in self._placed(voice, opening)
+                for voice, first in firsts.items()
+                for placed in self._placed(voice, first)
             )
             # where times of recording lie against those of the recording
-            self._recorded = [min(r for o in openings.values() for r, _ in o if r), self.begin_ns]
+            self._recorded = [min(r for o in firsts.values() for r, _ in o if r), self.begin_ns]
             _, last_ns = bag.span_ns
             self.end_ns = self._find_end(bag, last_ns)
             self._recorded += [last_ns, self.end_ns]
@@ -182,13 +192,17 @@ class BagConversation:
     def _opening(self, bag: Bag, voice: str, topic: str) -> list[tuple[int, AudioPacket]]:
         """Return time of recording and packet of the first messages of a voice that have sound."""
         found: list[tuple[int, AudioPacket]] = []
-        n_timed = 0
+        n_timed = first_ns = sound_ns = 0
         for message in bag.messages({topic}):
             packet = self._read(voice, message)
             if packet is not None:
                 found.append((message.received_ns, packet))
-                n_timed += message.received_ns != 0
-            if n_timed >= _N_OPENING or len(found) >= _MOST_OPENING:
+                sound_ns += duration_ns(packet)
+                if message.received_ns:
+                    n_timed += 1
+                    first_ns = first_ns or message.received_ns
+            is_long = max(sound_ns // 6, message.received_ns - first_ns) >= _OPENING_NS
+            if (n_timed >= N_OPENING and is_long) or len(found) >= _MOST_OPENING:
                 break
         return found
 
@@ -196,7 +210,7 @@ class BagConversation:
         messages = (message for message in bag.messages({topic}) if message.content)
         return [
             (message.received_ns, _stamp_of(message.content))
-            for message in itertools.islice(messages, _N_OPENING)
+            for message in itertools.islice(messages, N_OPENING)
             if hasattr(message.content, 'header')
         ]
 

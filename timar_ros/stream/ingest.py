@@ -14,12 +14,13 @@ from timar_ros.bounds import MAX_PACKET_S
 from timar_ros.stream.audio import AudioPacket, bounded, describe_clipping, mono_of
 from timar_ros.stream.buffer import VoiceTrack, index_of
 from timar_ros.stream.counted import CountedStream
-from timar_ros.stream.half_rate import HalfRateWatch
 from timar_ros.stream.pace import LARGEST_JITTER
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.stamps import StampReader
+from timar_ros.stream.stated_rate import StatedRate
 from timar_ros.stream.timebase import Claim, Run, best_run
 from timar_ros.stream.unbroken import UnbrokenStream
+from timar_ros.stream.warnings import Warnings
 
 COUNTERS = (
     'samples',  # taken, at 16 kHz; each counter of samples is
@@ -37,7 +38,6 @@ COUNTERS = (
 )
 
 _MAX_RUNS = 4
-_MAX_WARNINGS = 16
 # Duplicates are looked for among this many packets.
 _N_RECENT = 256
 # A packet without a stamp continues the count unless it comes this much later than counted.
@@ -63,6 +63,7 @@ class VoiceIngest:
     Attributes:
         track: the track written to; cleared when the clock jumps, before the packet is placed.
         jumped: the clock jumped since a caller last set this to False.
+        stated_rate: watches whether samples come as fast as their rate says.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class VoiceIngest:
         self._channel = channel
         self._window = int(window_s * SAMPLE_RATE_HZ)
         self._counters = dict.fromkeys(COUNTERS, 0)
-        self._warnings: list[str] = []
+        self.stated_rate = StatedRate(role)
+        self._warnings = Warnings(role, self.stated_rate)
         self._stamps = StampReader(role, max_jitter_ms)
         self._has_told_scatter = False
         self._unbroken = UnbrokenStream(track, self._counters, self._tell_hole)
@@ -110,10 +112,14 @@ class VoiceIngest:
         """What happened so far, by the names of `COUNTERS`; survives `reset`."""
         return dict(self._counters)
 
-    def take_warnings(self) -> list[str]:
-        """Return the texts that a node should log, once each, oldest first."""
-        warnings, self._warnings = self._warnings, []
-        return warnings
+    def take_warnings(self, is_end: bool = False) -> list[str]:
+        """Return the texts that a node should log, once each; as of `Warnings.take`."""
+        return self._warnings.take(is_end)
+
+    def trust(self) -> None:
+        """Take rates and clocks as they are: the whole recording was compared."""
+        self.stated_rate.turn_off()
+        self._stamps.is_recorded = True
 
     def reset(self) -> None:
         """Forget the timebases and the track's samples."""
@@ -123,7 +129,6 @@ class VoiceIngest:
         self._unbroken.reset()
         self._counted.reset()
         self._recent: dict[tuple, None] = {}
-        self._half_rate = HalfRateWatch()
         self._n_packets = 0
         self._end = 0
         self._last_arrival: int | None = None
@@ -165,7 +170,7 @@ class VoiceIngest:
             )
         if packet.n_clipped:
             if not self._counters['clipped_samples']:  # else a sentence for each peak
-                self._warn(describe_clipping(packet))
+                self._warnings.add(describe_clipping(packet))
             self._counters['clipped_samples'] += packet.n_clipped
 
     def _place(self, packet: AudioPacket, mono: np.ndarray, arrival_ns: int) -> int | None:
@@ -176,6 +181,10 @@ class VoiceIngest:
             self._jump(f'arrival went back by {-elapsed / SAMPLE_RATE_HZ:.3f} s', arrival)
         if self._is_repeated(packet, mono):
             return None
+        if text := self.stated_rate.add(packet, arrival_ns, self._last_count):
+            self._warnings.explain(text)
+            self.reset()  # what was heard had the wrong speed
+        packet = self.stated_rate.correct(packet)
         claim = self._claim(packet, len(mono), arrival_ns)
         self._check_time(claim, arrival)
         run = self._run_for(claim, elapsed, arrival)
@@ -222,15 +231,16 @@ class VoiceIngest:
         for run in self._runs if abs(moved) <= self._tolerance else ():
             run.nudge(moved)  # no run would begin for so little
         if text := self._stamps.take_warning():
-            self._warn(text)
+            self._warnings.add_explicable(text)
         is_stamped = stamp_ns is not None
         nominal = index_of(stamp_ns if is_stamped else arrival_ns)
         if not is_stamped and self._role == 'user':  # was captured just before it came
             nominal -= length
         if count is not None and count == self._last_count:
-            self._warn(
-                f'first_sample should count samples, got {count} again; stamps are used, which '
-                'cannot tell loss from jitter'
+            self._warnings.add_explicable(
+                f'first_sample should count samples, got {count} again; '
+                f'{"stamps" if is_stamped else "arrivals"} are used, which cannot tell loss '
+                'from jitter'
             )
             if self._n_packets == 1:  # the first one did not count either
                 self._runs[0].forget_count()
@@ -249,13 +259,10 @@ class VoiceIngest:
                 )
             return
         if abs(ahead) > max(self._window, claim.length + SAMPLE_RATE_HZ):
-            self._warn(
+            self._warnings.add_explicable(
                 f'stamps should be those of the capture, got {ahead / SAMPLE_RATE_HZ:+.1f} s '
                 'from arrival; set the clocks of both machines'
             )
-        if claim.count is None:
-            at = claim.nominal if claim.is_stamped else arrival
-            self._half_rate.check(at, claim.length, claim.rate_hz)
 
     def _run_for(self, claim: Claim, elapsed: int, arrival: int) -> Run:
         """Return the run that the packet continues, or begin one."""
@@ -308,7 +315,7 @@ class VoiceIngest:
             return
         self._has_told_scatter = True
         low, high = (1000 * each / SAMPLE_RATE_HZ for each in run.pace.scatter)
-        self._warn(
+        self._warnings.add_explicable(
             f'stamps should follow the samples, got stamps from {low:+.0f} to {high:+.0f} ms '
             'around an unbroken stream; it is placed by its samples, and short losses show late; '
             'let the driver count its samples, or set max_jitter_ms to what is normal here'
@@ -327,7 +334,7 @@ class VoiceIngest:
             newest = max(self._runs, key=lambda run: run.last_packet)
             if newest.rate_hz != claim.rate_hz:
                 self._counters['rate_changes'] += 1
-                self._warn(
+                self._warnings.add_explicable(
                     f'the rate should stay at {newest.rate_hz} Hz, got {claim.rate_hz} Hz in '
                     'mid-stream; a new run starts'
                 )
@@ -350,7 +357,7 @@ class VoiceIngest:
         others_wrote = run.last_packet and self._n_packets > run.last_packet
         if is_next and others_wrote and 2 * n_present >= end - start:
             self._counters['overlapped_samples'] += n_present
-            self._warn(
+            self._warnings.add_explicable(
                 'one publisher was expected, got two that write the same '
                 'instants; the last sample written holds; stop one of them'
             )
@@ -372,7 +379,7 @@ class VoiceIngest:
         n_late = min(max(arrival - start, 0), end - start)
         self._counters['late_samples'] += n_late
         if n_late:
-            self._warn(
+            self._warnings.add(
                 "the robot's voice should be announced before it sounds, got it afterwards; "
                 'lips cannot be in time'
             )
@@ -382,7 +389,7 @@ class VoiceIngest:
         self._tell_hole(n)
 
     def _tell_hole(self, n: int) -> None:
-        self._warn(
+        self._warnings.add_explicable(
             f'expected an unbroken stream, got a hole of {n / SAMPLE_RATE_HZ:.3f} s; '
             'use a reliable publisher with depth 100 or more'
         )
@@ -392,9 +399,4 @@ class VoiceIngest:
         self.jumped = True
         self._last_arrival = arrival
         self._counters['jumps'] += 1
-        self._warn(f'the clock jumped: {what}; what was heard is forgotten')
-
-    def _warn(self, text: str) -> None:
-        text = f'{self._role} audio: {text}'
-        if text not in self._warnings and len(self._warnings) < _MAX_WARNINGS:
-            self._warnings.append(text)
+        self._warnings.add_explicable(f'the clock jumped: {what}; what was heard is forgotten')

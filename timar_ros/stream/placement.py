@@ -20,11 +20,25 @@ import statistics
 from timar_ros.stream.audio import AudioPacket
 from timar_ros.stream.buffer import VoiceTrack, index_of
 from timar_ros.stream.ingest import VoiceIngest
+from timar_ros.stream.own_clock import (
+    Moments,
+    Steps,
+    describe_offset,
+    duration_ns,
+    find_steps,
+    head_moments,
+    own_offset,
+    voice_moments,
+)
+from timar_ros.stream.recorded_rate import find_wrong_rates
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 from timar_ros.stream.stamps import StampReader
+from timar_ros.stream.stated_rate import with_rate
 
 _SECOND_NS = 1_000_000_000
 _SAMPLE_NS = _SECOND_NS // SAMPLE_RATE_HZ  # 62,500 exactly
+# Messages of each stream by which its clock is known.
+N_OPENING = 100
 # Clocks further apart than this are different clocks.
 SAME_CLOCK_NS = 60 * _SECOND_NS
 # A user's stamps that go back by more, or ahead of the time of recording, are a clock that jumped.
@@ -43,11 +57,15 @@ class Times:
         shift_ns: added to its stamps, to bring them to the base clock.
         capture_shift_ns: added as well to the user's, which are those of the arrival; 0 or less.
         base_ns: the base clock minus the recorder's; 0 = the recorder's is the base.
+        steps: of the times of recording, where messages without stamps have coarse ones.
+        rate_factor: by which samples come faster than their stated rate.
     """
 
     shift_ns: int = 0
     capture_shift_ns: int = 0
     base_ns: int = 0
+    steps: Steps = Steps()
+    rate_factor: float = 1.0
 
     @property
     def is_recorders(self) -> bool:
@@ -75,20 +93,32 @@ def find_times(
     Returns:
         the times of each stream, and what was noticed, a sentence each.
     """
-    offsets = {voice: _offset(voice, opening) for voice, opening in openings.items()}
-    stamped = {voice: offset for voice, offset in offsets.items() if offset is not None}
-    spread_ns = max(stamped.values(), default=0) - min(stamped.values(), default=0)
-    base_ns = 0
-    is_one_clock = len(stamped) == len(openings) and spread_ns <= SAME_CLOCK_NS
-    if is_one_clock and min(map(abs, stamped.values()), default=0) > SAME_CLOCK_NS:
-        base_ns = stamped.get('user', next(iter(stamped.values())))
-    times, notes = {}, []
-    for voice, opening in openings.items():
+    factors, notes = find_wrong_rates(openings)
+    openings = {
+        voice: [
+            (received_ns, with_rate(packet, factors.get(voice, 1)))
+            for received_ns, packet in opening
+        ]
+        for voice, opening in openings.items()
+    }
+    moments = {voice: voice_moments(voice, opening) for voice, opening in openings.items()}
+    firsts = {voice: first_messages(opening) for voice, opening in openings.items()}
+    offsets = {voice: _offset(voice, first) for voice, first in firsts.items()}
+    base_ns = _find_base(offsets, moments)
+    times = {}
+    for voice, first in firsts.items():
         shift_ns = _shift(offsets[voice], base_ns)
+        own_ns = 0 if shift_ns else own_offset(moments[voice], base_ns)
         if shift_ns:
             notes.append(
                 f'{voice}: stamps are {-shift_ns / 1e9:+.3f} s from the time of recording, by '
                 'another clock than the rest of it; moved by that'
+            )
+        elif own_ns:
+            shift_ns = -own_ns
+            notes.append(
+                f'{voice}: {describe_offset(own_ns)}; it is placed {abs(own_ns) / 1e9:.3f} s '
+                f'{"earlier" if own_ns > 0 else "later"}, by its times of recording'
             )
         elif base_ns and offsets[voice] is not None:
             notes.append(
@@ -97,18 +127,26 @@ def find_times(
             )
         capture_ns = 0
         if voice == 'user' and not base_ns and not shift_ns:
-            capture_ns = capture_shift(opening)
+            capture_ns = capture_shift(first)
         if capture_ns:
             notes.append(
                 f'{voice}: stamps seem to be those of the arrival, sounds would end up to '
                 f'{-capture_ns / 1e6:.0f} ms after they were recorded; moved back by that to '
                 'when they were captured'
             )
-        times[voice] = Times(shift_ns, capture_ns, base_ns)
+        steps = find_steps(openings[voice])
+        if steps.step_ns:
+            notes.append(
+                f'{voice}: messages have no stamps, and their times of recording come in steps of '
+                f'{steps.step_ns / 1e9:.1f} s (a slow /clock?); in between they are placed by '
+                'their samples'
+            )
+        times[voice] = Times(shift_ns, capture_ns, base_ns, steps, factors.get(voice, 1.0))
     for name, opening in heads.items():
         leads = [stamp_ns - received_ns for received_ns, stamp_ns in opening
                  if stamp_ns and received_ns]  # fmt: skip
         shift_ns = _shift(statistics.median_low(leads) if leads else None, base_ns)
+        shift_ns = shift_ns or -own_offset(head_moments(opening), base_ns)
         if shift_ns:
             notes.append(
                 f'head motion of the {name}: stamps are {-shift_ns / 1e9:+.3f} s from those of '
@@ -118,6 +156,35 @@ def find_times(
     return times, notes
 
 
+def first_messages(
+    opening: Sequence[tuple[int, AudioPacket]],
+) -> Sequence[tuple[int, AudioPacket]]:
+    """Return the messages by which a clock is known: the first ones, enough of them timed."""
+    n_timed = 0
+    for i, (received_ns, _) in enumerate(opening):
+        n_timed += received_ns != 0
+        if n_timed == N_OPENING:
+            return opening[: i + 1]
+    return opening
+
+
+def _find_base(offsets: Mapping[str, int | None], moments: Mapping[str, Moments]) -> int:
+    """Return the clock that a recording is placed on, minus the recorder's."""
+    stamped = {voice: offset for voice, offset in offsets.items() if offset is not None}
+    if not stamped or len(stamped) < len(offsets):
+        return 0
+    base_ns = stamped.get('user', next(iter(stamped.values())))
+    spread_ns = max(stamped.values()) - min(stamped.values())
+    if spread_ns > SAME_CLOCK_NS:
+        return 0
+    if min(map(abs, stamped.values())) > SAME_CLOCK_NS:
+        return base_ns
+    # nearer clocks are another one only where none of their stamps can be the recorder's
+    owns = [own_offset(each) for each in moments.values()]
+    is_one_clock = all(owns) and not any(own_offset(each, owns[0]) for each in moments.values())
+    return owns[0] if is_one_clock else 0
+
+
 def capture_shift(opening: Sequence[tuple[int, AudioPacket]]) -> int:
     """
     Return by how much a user's stamps are to be moved, 0 or less.
@@ -125,9 +192,10 @@ def capture_shift(opening: Sequence[tuple[int, AudioPacket]]) -> int:
     The live rule, with the result of the opening applied from the first message on.
     """
     reader = StampReader('user')
+    reader.is_recorded = True
     for received_ns, packet in opening:
         if packet.stamp_ns and received_ns:
-            reader.read(packet.stamp_ns, _length_ns(packet), received_ns)
+            reader.read(packet.stamp_ns, duration_ns(packet), received_ns)
     is_sure = reader.take_warning() is not None
     return -reader.shift_ns if is_sure else 0
 
@@ -139,7 +207,7 @@ def _offset(voice: str, opening: Sequence[tuple[int, AudioPacket]]) -> int | Non
         if not packet.stamp_ns or not received_ns:
             continue
         # when it arrived by its own clock: the end of a capture, or the announcement
-        at_ns = packet.stamp_ns + _length_ns(packet)
+        at_ns = packet.stamp_ns + duration_ns(packet)
         if voice == 'agent':
             at_ns = packet.sent_ns or packet.stamp_ns
         offsets.append(at_ns - received_ns)
@@ -192,6 +260,7 @@ class Placer:
         self.n_placed = self.n_timeless = self.n_after_jump = 0
         self._voice, self._times, self._lead_ns = voice, times, lead_ns
         self._ingest = VoiceIngest(voice, VoiceTrack())
+        self._ingest.trust()
         self._jump_ns: int | None = None
         self._arrival_ns: int | None = None
         self._last: tuple[int, int] | None = None  # end and arrival
@@ -208,14 +277,17 @@ class Placer:
         if self._jump_ns is not None:
             self.n_after_jump += 1
             return None
-        length_ns = _length_ns(packet)
         times, is_user = self._times, self._voice == 'user'
+        packet = with_rate(packet, times.rate_factor)
+        length_ns = duration_ns(packet)
         stamp_ns = times.place_stamp(packet.stamp_ns or None, 0)
         sent_ns = packet.sent_ns + times.shift_ns if packet.sent_ns else None
         if sent_ns and stamp_ns and abs(stamp_ns - sent_ns) > SAME_CLOCK_NS:
             sent_ns = None  # by another clock than the stamps
         if received_ns and (times.is_recorders or stamp_ns is None):
             arrival_ns = received_ns + times.base_ns
+            if times.steps.step_ns:
+                arrival_ns = times.steps.arrival_ns(self._arrival_ns, received_ns, length_ns)
         elif stamp_ns is not None:
             arrival_ns = stamp_ns + length_ns
             if not is_user:
@@ -248,6 +320,7 @@ class Placer:
     def finish(self) -> None:
         """Note what was left out, when all of the voice has been placed."""
         n_all = self.n_placed + self.n_after_jump + self.n_timeless
+        self._note(self._ingest.take_warnings(is_end=True))
         if self._jump_ns is not None:
             self.notes.append(
                 f'{self._voice}: stamps jump by {self._jump_ns / _SECOND_NS:+.1f} s after '
@@ -267,7 +340,7 @@ class Placer:
         except ValueError:  # the conversation refuses it as well, and counts it
             count = packet.first_sample or 0
             return dataclasses.replace(packet, stamp_ns=begin_ns, first_sample=count)
-        self.notes += [text for text in self._ingest.take_warnings() if text not in self.notes]
+        self._note(self._ingest.take_warnings())
         if index is None:  # came again; what counts its samples may be heard and counted again
             return packet if packet.stamp_ns and packet.first_sample else None
         stamp_ns = packet.stamp_ns
@@ -275,6 +348,9 @@ class Placer:
             stamp_ns = index * _SAMPLE_NS
         count = self._count.of(packet, index)
         return dataclasses.replace(packet, stamp_ns=stamp_ns, first_sample=count)
+
+    def _note(self, texts: Sequence[str]) -> None:
+        self.notes += [text for text in texts if text not in self.notes]
 
     def _jumps(self, begin_ns: int, end_ns: int, arrival_ns: int) -> bool:
         """Look for a clock that jumped; what comes after it is another recording."""
@@ -317,7 +393,3 @@ class _Count:
                 self._offset = 0 if own is None else count - own
         self._next = count + len(packet.samples)
         return count
-
-
-def _length_ns(packet: AudioPacket) -> int:
-    return len(packet.samples) * _SECOND_NS // packet.sample_rate_hz

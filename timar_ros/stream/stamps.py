@@ -15,6 +15,8 @@ _N_SHORT = 50
 _COUNTED_NS = 5_000_000_000
 # The first message of all may be stamped zero and mean it if it arrived so soon after its end.
 _ZERO_NS = 1_000_000_000
+# A clock may be another one's by so much; stamps that are further off have no arrival beside them.
+_OTHER_CLOCK_NS = 60_000_000_000
 
 
 class StampReader:
@@ -29,7 +31,8 @@ class StampReader:
     their publisher stamps them on arrival, and they are moved to where they can have been
     captured. A publisher that counts its samples is believed for 5 s of such messages, one that
     does not until the first; of messages so short that jitter could explain it until the 50th in a
-    row.
+    row. Where from the first message on not even its beginning can be true, the publisher has another
+    clock, and messages are moved by what that is ahead.
 
     Args:
         role: 'user' or 'agent'.
@@ -37,12 +40,15 @@ class StampReader:
 
     Attributes:
         shift_ns: by how much stamps are moved back now, 0 or more.
+        is_recorded: the clocks were compared in the whole recording, and stay as they are.
     """
 
     def __init__(self, role: str, max_jitter_ms: int = 20):
         self._is_user = role == 'user'
         self._jitter_ns = max_jitter_ms * 1_000_000
         self._has_said = False
+        self.is_recorded = False
+        self._was_right = False  # ever: what is ahead later is a clock that jumped
         self.reset()
 
     def reset(self) -> None:
@@ -50,7 +56,7 @@ class StampReader:
         self.shift_ns = 0
         self._is_first = True
         self._n_early = self._n_true = self._n_in_a_row = 0
-        self._was_believed = False
+        self._was_believed = self._is_other_clock = False
         self._largest_ns = self._disbelieved_ns = 0
 
     def read(
@@ -82,6 +88,11 @@ class StampReader:
         if self._has_said or not self.shift_ns or self._n_early < _N_AGREE:
             return None
         self._has_said = True
+        if self._is_other_clock:
+            return (
+                f'stamps are {self.shift_ns / 1e9:.3f} s ahead of arrival, by another clock; they '
+                'are placed that much earlier; set the clocks of both machines'
+            )
         return (
             'stamps should be those of the capture, got messages that end '
             f'{self._largest_ns / 1e9:.3f} s after they arrived, as if stamped on arrival; they '
@@ -97,13 +108,18 @@ class StampReader:
     def _compare(self, early_ns: int, length_ns: int, is_counted: bool) -> None:
         """Follow whether messages of the user end after their arrival, and by how much."""
         if early_ns > length_ns + self._jitter_ns:
+            self._follow_clock(early_ns)
             return  # not even its beginning can be true: another clock, not another meaning
+        self._was_right |= not self._is_other_clock
         if early_ns <= min(self._jitter_ns, length_ns // 2):
             self._n_true += 1
             self._n_in_a_row = 0
             if self._n_early < _N_AGREE or self._n_true >= _N_AGREE:
+                self._is_other_clock, self._was_right = False, True
                 self.shift_ns = self._n_early = self._largest_ns = self._disbelieved_ns = 0
                 self._was_believed = True
+            return
+        if self._is_other_clock:
             return
         self._n_true = 0
         self._n_early += 1
@@ -119,3 +135,13 @@ class StampReader:
         is_likely &= is_long
         if is_proven or is_likely:
             self.shift_ns = self._largest_ns
+
+    def _follow_clock(self, early_ns: int) -> None:
+        """Take the clock of a publisher for another one, if it was never right."""
+        if self.is_recorded or self._was_right or early_ns > _OTHER_CLOCK_NS:
+            return
+        self._is_other_clock = True
+        self._n_early += 1
+        self._n_true = self._n_in_a_row = 0
+        # the message that was on its way for the least time tells most
+        self.shift_ns = self._largest_ns = max(self._largest_ns, early_ns)
