@@ -38,8 +38,7 @@ COUNTERS = (
 )
 
 _MAX_RUNS = 4
-# Duplicates are looked for among this many packets.
-_N_RECENT = 256
+_N_RECENT = 256  # packets among which duplicates are looked for
 # A packet without a stamp continues the count unless it comes this much later than counted.
 _ARRIVAL_JITTER = SAMPLE_RATE_HZ // 5
 # A stamp this far back is a late packet, further back a clock that jumped.
@@ -48,8 +47,7 @@ _REORDER = SAMPLE_RATE_HZ
 _LONGEST_LOSS = SAMPLE_RATE_HZ
 # The agent's audio further ahead than this is refused, so that memory stays bounded.
 _LONGEST_LEAD = 60 * SAMPLE_RATE_HZ
-# A packet that was overtaken fits a hole within 2 ms.
-_EDGE = SAMPLE_RATE_HZ // 500
+_EDGE = SAMPLE_RATE_HZ // 500  # a packet that was overtaken fits a hole within 2 ms
 
 
 class VoiceIngest:

@@ -31,8 +31,8 @@ class StampReader:
     their publisher stamps them on arrival, and they are moved to where they can have been
     captured. A publisher that counts its samples is believed for 5 s of such messages, one that
     does not until the first; of messages so short that jitter could explain it until the 50th in a
-    row. Where from the first message on not even its beginning can be true, the publisher has another
-    clock, and messages are moved by what that is ahead.
+    row. Where from the first message on not even its beginning can be true, the publisher has
+    another clock, and messages are moved by what that is ahead.
 
     Args:
         role: 'user' or 'agent'.
