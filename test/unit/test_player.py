@@ -154,6 +154,23 @@ def test_a_target_that_came_out_late_is_gone_on_from(delay_ms):
     assert step <= 3.0 * PERIOD_NS / 1e9 * 1.1
 
 
+def test_a_process_that_was_stopped_where_no_stop_is_found_goes_on_from_its_last_target(
+    monkeypatch,
+):
+    stage = Stage(PERIOD_NS)
+    stage.run(2.53)
+    n, solve = len(stage.sent), stage.neck._limiter.solve
+    monkeypatch.setattr(stage.neck._limiter, 'solve', lambda *_: None)
+    stage.wait(600 * MS)
+    stage.step()
+    monkeypatch.setattr(stage.neck._limiter, 'solve', solve)
+    stage.run(2.0)
+    before, after = stage.sent[n - 1], stage.sent[n]
+    np.testing.assert_allclose(after[2], before[2] + before[3] * PERIOD_NS / 1e9, atol=1e-3)
+    assert np.abs(after[3]).max() > 0.3, 'it moves'
+    _assert_limits_kept(stage)
+
+
 def test_the_very_first_target_may_be_late():
     stage = Stage(PERIOD_NS)
     while not stage.neck.has_begun or stage.neck.sample(stage.player.now_ns())[1][0, 1] < 0.5:

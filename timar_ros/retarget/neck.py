@@ -217,19 +217,18 @@ class Neck:
         """Return to the motion before the last update: the change came too late to be sent."""
         self._in_force = dataclasses.replace(self._before, is_new=True)
 
-    def play_late(self, played_ns: int, now_ns: int) -> None:
-        """
-        Continue a stream that paused: what was not played is a stop since the pause began.
-
-        Args:
-            played_ns: time of the last target sent.
-            now_ns: the time.
-        """
+    def play_late(self, played_ns: int, now_ns: int) -> bool:
+        """Make what a paused stream did not play a stop; False: none was found, all stays."""
         was_stopping = self._in_force.is_stop and self.arrives_by_ns <= played_ns
         if was_stopping or self._in_force.rests_between(played_ns, now_ns):
-            return
+            return True
+        before, failures = self._in_force, self.failures
         self._solve(played_ns, self._stop_target)
-        self._replace(is_new=self._in_force.is_new or self._is_enabled)
+        if self.failures > failures:
+            self._in_force = before
+            return False
+        self._replace(is_new=before.is_new or self._is_enabled)
+        return True
 
     def sample(self, time_ns) -> tuple[np.ndarray, ...] | None:
         """

@@ -167,7 +167,9 @@ class NeckPlayer:
             gap_ns = now_ns - self._played_ns
             if gap_ns > self._pause_ns():
                 self.n_pauses += 1
-                neck.play_late(self._played_ns, now_ns)
+                if not neck.play_late(self._played_ns, now_ns):  # then the motion waited, too
+                    self._clock.skip(gap_ns - self._period_ns)
+                    now_ns -= gap_ns - self._period_ns
             self._gaps.append(gap_ns)
         position, velocity = (part[0] for part in neck.sample(now_ns)[:2])
         self._played_ns = now_ns
