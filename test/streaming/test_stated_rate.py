@@ -125,6 +125,12 @@ def _in_bursts(timed):
     ]
 
 
+def _reordered(timed):
+    """Groups of five are delivered backwards."""
+    groups = [timed[i : i + 5][::-1] for i in range(0, len(timed), 5)]
+    return [(p, max(a for _, a in group)) for group in groups for p, _ in group]
+
+
 def _stalled(timed):
     """Nothing arrives for 3 s, then all of it at twice the speed."""
     begin, end = timed[100][1], timed[250][1]
@@ -148,7 +154,9 @@ def _with_another(timed):
 @pytest.mark.parametrize(
     ('change', 'is_stamped'),
     [
-        *itertools.product([_paused, _in_bursts, _stalled, _drifting, _simulated], [True, False]),
+        *itertools.product(
+            [_paused, _in_bursts, _reordered, _stalled, _drifting, _simulated], [True, False]
+        ),
         (_with_another, True),
     ],
 )
@@ -168,6 +176,15 @@ def test_random_loss_is_not_taken_for_a_slow_rate(audio, share, chunk_ms):
         rng, watch = np.random.default_rng(seed), StatedRate('user')
         timed = stream(audio, 1, chunk_ms, 30, is_counted=False)
         assert not any(watch.add(p, a) for p, a in timed if rng.random() < share)
+
+
+@pytest.mark.parametrize('change', [_reordered, _in_bursts, _drifting])
+def test_a_count_whose_messages_come_out_of_order_is_of_the_right_rate(audio, change):
+    watch, last_count = StatedRate('user'), None
+
+    for packet, arrival_ns in change(stream(audio, 1, seconds=20)):
+        assert watch.add(packet, arrival_ns, last_count) is None
+        last_count = packet.first_sample
 
 
 def test_loss_that_the_count_shows_is_no_wrong_rate(audio):
@@ -195,3 +212,25 @@ def test_a_sentence_waits_for_the_pace_only_as_long_as_the_pace_is_odd(audio):
     (text,) = ingest.take_warnings()
 
     assert 'got a hole of 0.060 s' in text
+
+
+def test_in_simulated_time_no_sentence_waits(audio):
+    ingest = audio.ingest()
+    packets = audio.packets(audio.noise(32_000), 320, begin_ns=50_000 * MS, is_counted=False)
+
+    audio.push_all(ingest, packets[:10] + packets[13:60])
+
+    assert any('got a hole of 0.060 s' in text for text in ingest.take_warnings())
+
+
+@pytest.mark.parametrize('factor', [1, 2])
+def test_two_publishers_that_count_and_frozen_stamps_break_nothing(audio, factor):
+    watch, last_count = StatedRate('user'), None
+    one = stream(audio, factor, seconds=10)
+    two = [(audio.change(p, first_sample=p.first_sample + 3_000), a + 7 * MS) for p, a in one]
+    frozen = [(audio.change(p, stamp_ns=BEGIN_NS), a + 20_000 * MS) for p, a in one]
+
+    for packet, arrival_ns in sorted(one + two, key=lambda item: item[1]) + frozen:
+        watch.add(packet, arrival_ns, last_count)
+        last_count = packet.first_sample
+    assert watch.factor in (1, factor)

@@ -30,7 +30,7 @@ _WHOLE = (2, 3, 4, 5, 6, 8)
 _SMALLEST = 1.2
 _PRECISION = 0.04  # of a factor
 _SHORTEST_S, _LONGEST_S = 4.0, 15.0
-_FEWEST = 8
+_FEWEST, _MOST = 8, 4096
 _JUDGED_EVERY_S = 0.25
 # The sound is this share of all of it from the straight line, at most, and a message more.
 _STRAIGHT = 0.1
@@ -45,6 +45,7 @@ _OWN_PACE, _OWN_SHARE, _TURN_ERRORS = 0.4, 0.8, 5.0
 _SIMULATED_NS = 10**18
 _EVEN = 0.01  # steps that differ by less are even
 _LARGEST_HOLE_S = 10.0
+_LEAST_S = 1e-6
 _FIRST_FEW = 6  # messages that do not show a pace yet
 
 
@@ -72,19 +73,19 @@ class StatedRate:
     def __init__(self, role: str):
         self._role = role
         self.factor = 1.0
-        self._is_off = False
+        self._is_off = self._is_idle = False
         self._forget()
 
     def _forget(self) -> None:
         self._steps: list[_Step] = []
         self._format: tuple[int, int] | None = None
         self._first_ns = 0
-        self._next_count = 0
+        self._next_count = self._n_missing = 0
         self._judged_s = 0.0
 
     def turn_off(self) -> None:
         """Judge no more: a reader of the whole recording has done so."""
-        self._is_off = True
+        self._is_off = self._is_idle = True
 
     def correct(self, packet: AudioPacket) -> AudioPacket:
         """Return a packet with the rate at which it was found to come."""
@@ -101,7 +102,7 @@ class StatedRate:
     @property
     def is_new(self) -> bool:
         """Whether too little has come to show a pace."""
-        return not self._is_off and len(self._steps) < _FIRST_FEW
+        return not self._is_idle and len(self._steps) < _FIRST_FEW
 
     def add(
         self, packet: AudioPacket, arrival_ns: int, last_count: int | None = None
@@ -121,7 +122,8 @@ class StatedRate:
         n, channels = packet.samples.shape
         stated = packet.sample_rate_hz, channels
         time_ns = arrival_ns or packet.stamp_ns or 0
-        if self._is_off or time_ns < _SIMULATED_NS:
+        self._is_idle = self._is_off or time_ns < _SIMULATED_NS
+        if self._is_idle:
             return None
         length_s = n / packet.sample_rate_hz
         is_stamped = bool(packet.stamp_ns)
@@ -133,19 +135,15 @@ class StatedRate:
                 self.factor = 1.0
             if stated != self._format or is_other or is_back:
                 self._forget()
-        sound_s = length_s
-        if self._steps:
-            advance = packet.first_sample - self._next_count if counts else 0
-            hole_s = advance / packet.sample_rate_hz
-            # a count that goes back is one of fewer samples than came, or of another publisher
-            hole_s = hole_s if 0 < hole_s < _LARGEST_HOLE_S else 0.0
-            sound_s = self._steps[-1].sound_s + hole_s + length_s
-        else:
+        if not self._steps:
             self._format, self._first_ns = stated, time_ns
-        self._next_count = (packet.first_sample or 0) + n
+            self._next_count = packet.first_sample or 0
+        heard_s = self._steps[-1].sound_s if self._steps else 0.0
+        sound_s = heard_s + self._new_sound(packet.first_sample if counts else None, n) / stated[0]
         stamp_s = (packet.stamp_ns - self._first_ns) * 1e-9 if is_stamped else None
         arrival_s = (time_ns - self._first_ns) * 1e-9
         self._steps.append(_Step(arrival_s, stamp_s, sound_s, length_s))
+        del self._steps[:-_MOST]
         if arrival_s - self._judged_s < _JUDGED_EVERY_S:
             return None
         self._judged_s = arrival_s
@@ -158,6 +156,18 @@ class StatedRate:
         if factor == 1:
             return f'samples come as fast as the stated {stated[0]} Hz now, and are heard so'
         return describe(self._role, factor, *stated)
+
+    def _new_sound(self, count: int | None, n: int) -> int:
+        """Return by how many samples a message of `n` continues the sound, lost ones with it."""
+        hole = 0 if count is None else count - self._next_count
+        if hole < 0 and n <= self._n_missing:  # it came late, and was taken to be lost
+            self._n_missing -= n
+            return 0
+        # a count that goes back otherwise is one of fewer samples than came, or of another stream
+        hole = hole if 0 < hole < _LARGEST_HOLE_S * self._format[0] else 0
+        self._n_missing += hole
+        self._next_count = (self._next_count + hole if count is None else count) + n
+        return hole + n
 
     def _slopes(self) -> tuple[float | None, float | None]:
         """Return the sound a second, by stamps and by arrivals; None where none can be known."""
@@ -210,9 +220,10 @@ class StatedRate:
 
     def _is_regular(self, factor: float) -> bool:
         """Return whether each message of a slow stream comes in its turn; lossy ones do not."""
-        times = [s.arrival_s if s.stamp_s is None else s.stamp_s for s in self._steps]
+        is_stamped = self._slopes()[0] is not None
+        times = [s.stamp_s if is_stamped else s.arrival_s for s in self._steps]
         t, sound = np.array(times), np.array([step.sound_s for step in self._steps])
-        n, turns = len(t) - 1, np.diff(t) * factor / np.diff(sound)
+        n, turns = len(t) - 1, np.diff(t) * factor / np.maximum(np.diff(sound), _LEAST_S)
         if n >= _MANY:
             line = np.polyval(np.polyfit(t, sound, 1), t)
             off = math.sqrt(((sound - line) ** 2).mean()) * n / (sound[-1] - sound[0])
@@ -225,7 +236,7 @@ class StatedRate:
         if by_stamp is None or by_stamp < _SMALLEST:
             return True
         steps = [(b.stamp_s - a.stamp_s) * by_stamp / (b.sound_s - a.sound_s)
-                 for a, b in itertools.pairwise(self._steps)]  # fmt: skip
+                 for a, b in itertools.pairwise(self._steps) if b.sound_s > a.sound_s]  # fmt: skip
         n_own = sum(abs(step - 1) < _OWN_PACE for step in steps)
         if n_own < _OWN_SHARE * len(steps):
             return False
