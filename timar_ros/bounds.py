@@ -18,6 +18,7 @@ MAX_REPLANS_HZ = 100  # plans a second
 MAX_SAMPLE = 4.0  # times full scale; what lies beyond is clipped
 MAX_CHECKPOINT_VALUES = 4 * 10**9  # numbers in one file of weights
 MAX_FILE_SAMPLES = 10**9  # of one recording, all channels: 17 hours at 16 kHz
+MAX_RECORDING_S = 86_400  # from the begin of a recorded conversation to its end
 MAX_BAG_RECORD_BYTES = 2**28  # one chunk or message of a bag, unpacked
 MAX_ARRAYS_BYTES = 2**29  # all arrays of one npz, unpacked
 

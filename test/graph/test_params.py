@@ -75,6 +75,12 @@ def test_a_value_of_a_neighbouring_type_is_taken_for_what_it_can_only_mean(
     assert stored == (list(meant) if isinstance(meant, tuple) else meant)
 
 
+def test_an_empty_list_which_ros_reads_as_no_value_is_an_empty_list(graph):
+    node, params = declare_with(graph, {'rooms': None})
+
+    assert params.rooms == ()
+
+
 @pytest.mark.parametrize(
     ('name', 'value', 'taken'),
     [('level', 1, 1.0), ('level', '2.5', 2.5), ('colour', 'green', 'green')],

@@ -9,7 +9,7 @@ Not for what they do; loads nothing.
 import dataclasses
 
 from timar_ros.nodes.environment import share_folder
-from timar_ros.strict import quoted, read_yaml
+from timar_ros.strict import quoted, read_yaml, why_no_file
 
 _YES_NO = ('true', 'false')
 
@@ -93,9 +93,8 @@ def check_params_file(path: str) -> None:
     try:
         content = read_yaml(path)
     except FileNotFoundError:
-        raise ValueError(
-            f'params_file: no file {quoted(path)}; give the path of a YAML file, or leave it out'
-        ) from None
+        fix = 'give the path of a YAML file, or leave it out'
+        raise ValueError(f'params_file: {why_no_file(path, "YAML file", fix)}') from None
     except ValueError as error:
         raise ValueError(f'params_file: {error}') from None
     names = list(content) if isinstance(content, dict) else []

@@ -103,6 +103,12 @@ class KnownHosts:
         if refusal or (len(origins) == 1 and is_same_origin(origins[0], host)):
             return refusal
         got = host.name if host.port is None else f'{host.name}:{host.port}'
+        if not origins:
+            return (
+                'the socket is for the page served here: expected the header Origin, which '
+                'browsers send, got none; let a proxy pass it on as it came (nginx: no '
+                'proxy_set_header Origin)'
+            )
         return (
             'the socket is for the page served here: expected the same host in Origin and Host, '
             f'got {quoted(origins)} and {quoted(got)}; let a proxy pass Host on as it came '

@@ -250,7 +250,7 @@ def _checked(field, kind, value, texts=()):
         raise ValueError(
             f'{field.name} must be a list of {_NOUNS[element][1]}, got {quoted(value)}'
         )
-    elements = list(value) if is_tuple and value is not None else [value]
+    elements = list(value or ()) if is_tuple else [value]  # rcl reads [] as no value
     if is_tuple and element is str:
         elements = [text for text in elements if text != '']  # see _to_ros
     read, elements = elements, [_meant(v, element, meta.get('choices') or ()) for v in elements]

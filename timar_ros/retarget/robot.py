@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from timar_ros.retarget.joint_names import joint_hint
-from timar_ros.strict import did_you_mean, quoted, read_yaml, shortened
+from timar_ros.strict import did_you_mean, quoted, read_yaml, shortened, why_no_file
 
 # Rotations about x (forward), y (left), z (up) of REP-103; 'jaw' opens the mouth.
 AXES = ('roll', 'pitch', 'yaw', 'jaw')
@@ -114,10 +114,8 @@ def load_robot(robot: str, folder: str | Path) -> Robot:
     if not _is_file(path):
         known = robot_names(folder)
         if path == Path(robot):
-            raise FileNotFoundError(
-                f'no robot file at {shortened(str(path), 300)}; give a path, or one of '
-                f'{", ".join(known)}'
-            )
+            fix = f'give a path, or one of {", ".join(known)}'
+            raise FileNotFoundError(why_no_file(path, 'robot file', fix))
         raise FileNotFoundError(
             f'unknown robot {quoted(str(robot))}{did_you_mean(robot, known)}; shipped: '
             f'{", ".join(known)}; or give the path of a YAML file of your own'

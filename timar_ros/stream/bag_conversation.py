@@ -15,13 +15,14 @@ import math
 import pathlib
 from typing import Any
 
+from timar_ros.bounds import MAX_RECORDING_S
 from timar_ros.stream.audio import AudioFormat, AudioPacket, format_from_info, packet_from_fields
 from timar_ros.stream.bag import Bag, Message
 from timar_ros.stream.bag_storage import Filed
 from timar_ros.stream.bag_topics import Topics, find_voices, info_topic
 from timar_ros.stream.channels import MEAN, ChannelWatch, choose_channel
 from timar_ros.stream.offset import OffsetWatch
-from timar_ros.stream.own_clock import duration_ns
+from timar_ros.stream.own_clock import NO_STRAY_NS, duration_ns, last_stray_ns
 from timar_ros.stream.placement import (
     N_OPENING,
     SAME_CLOCK_NS,
@@ -39,6 +40,8 @@ _MOST_OPENING = 2_000
 # A message is published at most so much earlier or later, against others, than it was recorded.
 DISORDER_NS = 10 * _SECOND_NS
 _MOST_PROBLEMS = 3
+_STRAY = 'its time of recording contradicts its stamp, which those after it do not'
+_FAR = 'its sound would lie more than 24 h after the begin; its time of recording is wrong'
 # A frame of a head with more has another unit; as `learn/heads` has it for files.
 _LARGEST_JAW, _LARGEST_BLENDSHAPE = 2 * math.pi, 10.0
 
@@ -138,6 +141,9 @@ class BagConversation:
             }
             openings = {voice: self._opening(bag, voice, topic) for voice, topic in self._there()}
             openings = {voice: opening for voice, opening in openings.items() if opening}
+            self._strays = {voice: last_stray_ns(o) for voice, o in openings.items()}
+            openings = {voice: [item for item in opening if item[0] > self._strays[voice]]
+                        for voice, opening in openings.items()}  # fmt: skip
             if not openings:
                 self._refuse_silence(bag)
             firsts = {voice: first_messages(opening) for voice, opening in openings.items()}
@@ -226,9 +232,15 @@ class BagConversation:
                 for placed in self._placed(voice, packets)]  # fmt: skip
         base_ns = next(iter(self._times.values())).base_ns
         latest_ns = max(last_ns + base_ns, self.begin_ns + 1)
+        if not self._is_within(latest_ns):  # some times are wrong: those of the rest tell
+            ends = [item.placed.end_ns for item in self.items() if isinstance(item, Heard)]
+            return max([*ends, self.begin_ns + 1])
         # a voice that ends elsewhere belongs to another recording: its clock jumped
         ends = [end for end in ends if self.begin_ns < end <= latest_ns + SAME_CLOCK_NS]
         return max(ends, default=latest_ns)
+
+    def _is_within(self, time_ns: int) -> bool:
+        return time_ns - self.begin_ns <= MAX_RECORDING_S * _SECOND_NS
 
     def _refuse_silence(self, bag: Bag) -> None:
         reasons = self.counted_problems() + bag.notes
@@ -270,9 +282,14 @@ class BagConversation:
                     packet = self._read(voice, message, watches.get(voice))
                     if packet is None:
                         continue
+                    if message.received_ns <= self._strays.get(voice, NO_STRAY_NS):
+                        self._problems[voice][_STRAY] += 1
+                        continue
                     placed = placers[voice].place(message.received_ns, packet)
                     self._note(placers[voice].notes)
-                    if placed is not None:
+                    if placed is not None and not self._is_within(placed.end_ns):
+                        self._problems[voice][_FAR] += 1
+                    elif placed is not None:
                         heard = placed.packet
                         offsets[voice].add(heard.samples, heard.sample_rate_hz)
                         yield Heard(voice, placed)

@@ -10,7 +10,9 @@ clock a whole recording is placed by: that is `placement`'s.
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import math
+import statistics
 
 import numpy as np
 
@@ -25,6 +27,8 @@ _LARGEST_BEHIND_NS = 2 * _SECOND_NS
 _USER_AHEAD_NS = 20_000_000
 _ANNOUNCED_AHEAD_NS = 10 * _SECOND_NS
 _SENT_AHEAD_NS = 2 * _SECOND_NS
+_STRAY_NS = 2 * _SECOND_NS
+NO_STRAY_NS = -(2**63)
 _FEWEST = 20
 # Times of recording are those of a conversation where they last as long as its stamps, about.
 _SHORTEST, _LONGEST = 0.6, 1.6
@@ -62,6 +66,31 @@ def voice_moments(voice: str, opening: Sequence[tuple[int, AudioPacket]]) -> Mom
     is_sent = bool(timed) and all(packet.sent_ns for _, packet in timed)
     at = [packet.sent_ns if is_sent else packet.stamp_ns for _, packet in timed]
     return Moments(received, at, _SENT_AHEAD_NS if is_sent else _ANNOUNCED_AHEAD_NS)
+
+
+def last_stray_ns(opening: Sequence[tuple[int, AudioPacket]]) -> int:
+    """
+    Return until when messages are stray: few, and first only by a wrong time of recording.
+
+    Args:
+        opening: time of recording and packet of a voice's first messages, in order of times.
+
+    Returns:
+        the last stray one's time of recording, which contradicts its stamp where those of the
+        others do not; `NO_STRAY_NS` where there is none.
+    """
+    offsets = [packet.stamp_ns - at_ns for at_ns, packet in opening if at_ns and packet.stamp_ns]
+    if len(offsets) < _FEWEST:
+        return NO_STRAY_NS
+    usual_ns = statistics.median_low(offsets)
+
+    def is_stray(item: tuple[int, AudioPacket]) -> bool:
+        at_ns, stamp_ns = item[0], item[1].stamp_ns
+        return bool(at_ns and stamp_ns) and abs(stamp_ns - at_ns - usual_ns) > _STRAY_NS
+
+    strays = list(itertools.takewhile(is_stray, opening))
+    is_few = 0 < 10 * len(strays) <= len(opening)
+    return strays[-1][0] if is_few else NO_STRAY_NS
 
 
 def head_moments(opening: Sequence[tuple[int, int]]) -> Moments:

@@ -7,6 +7,8 @@ import time
 from face_clients import answer_to, get, handshake, look, run, status_of
 import pytest
 
+from timar_ros.nodes.face_hosts import Authority, KnownHosts
+
 OTHER_PAGE = {'Host': 'kiosk.example:8390', 'Origin': 'https://kiosk.example:9443'}
 
 
@@ -107,3 +109,9 @@ def test_the_last_refusal_is_kept_with_its_time(serve):
     assert server.counters['refused_host'] == 1
     run(answer_to(server, handshake(server, Host='localhost:1', Origin='http://evil.example')))
     assert "['http://evil.example'] and 'localhost:1'" in server.refusal.text
+
+
+def test_a_socket_without_origin_is_told_that_origin_is_missing():
+    refusal = KnownHosts().socket_refusal(Authority('localhost', 8390), [])
+
+    assert 'expected the header Origin' in refusal and 'Host' not in refusal
