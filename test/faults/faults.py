@@ -219,6 +219,12 @@ def _scale(factor: float):
     return lambda events, rng: [_change(e, samples=e.packet.samples * factor) for e in events]
 
 
+def _integers(events, rng):
+    """Send 16-bit integers as floats, with the noise that a microphone has in silence, too."""
+    sounds = [(e, e.packet.samples) for e in events]
+    return [_change(e, samples=x * 32768 + rng.normal(0, 8, x.shape)) for e, x in sounds]
+
+
 def _both(first, second):
     return lambda events, rng: second(first(events, rng), rng)
 
@@ -353,7 +359,7 @@ FAULTS = (
         )
     ),
     Fault(
-        'integers sent as floats for 3 s', _user_only(_scale(32768)), ('user_clipped_samples',),
+        'integers sent as floats for 3 s', _user_only(_integers), ('user_clipped_samples',),
         softer_db=3.0,
     ),
     Fault(

@@ -152,7 +152,10 @@ def test_an_unknown_robot_ends_the_program_with_one_sentence(bringup):
 @pytest.mark.parametrize(
     ('content', 'text'),
     [
-        (None, "params_file: no YAML file at {path}; give the path of a YAML file, or leave it out"),
+        (
+            None,
+            'params_file: no YAML file at {path}; give the path of a YAML file, or leave it out',
+        ),
         ('folder', 'params_file: {path}: cannot be read: '),
         ('neck: [', 'params_file: {path}: not valid YAML: '),
         ('[' * 3000, 'params_file: {path}: not valid YAML: '),
@@ -193,7 +196,7 @@ def test_a_missing_parameter_file_ends_bringup_with_one_sentence(bringup):
     text = process.communicate(timeout=60)[0]
 
     assert (process.returncode, text.count('\n')) == (1, 1)
-    assert text.startswith("bringup: params_file: no YAML file at /no/such.yaml")
+    assert text.startswith('bringup: params_file: no YAML file at /no/such.yaml')
 
 
 def test_every_argument_is_described():
