@@ -102,7 +102,7 @@ class Costs:
         return self.stages.watch() if is_watched else contextlib.nullcontext()
 
     def report(self) -> dict:
-        """Return the figures under the names of DESIGN.md §2."""
+        """Return the figures under the names of docs/design.md, Commands."""
         return {
             'critical_ms': _percentiles(self.critical),
             'without_speech_ms': _percentiles(self.without_speech),
@@ -274,7 +274,7 @@ def measure(preset: str, turns: int, device: str, dtype: str, tell: Callable[[st
         tell: called with what is being done.
 
     Returns:
-        the object of DESIGN.md §2, ready for JSON.
+        the object of docs/design.md, Commands, ready for JSON.
     """
     model = make_random_model(PRESETS[preset], device, dtype)
     config = model.config

@@ -207,7 +207,7 @@ class TimarConfig:
 
     @property
     def tokens_per_turn(self) -> int:
-        """L, four modalities of T tokens and ten separators (TIMAR.md §2)."""
+        """L, four modalities of T tokens and ten separators (docs/model.md §2)."""
         return 4 * self.frames_per_turn + 10
 
     @property
@@ -268,7 +268,7 @@ class SamplingConfig:
 @dataclasses.dataclass(frozen=True)
 class TimingConfig:
     """
-    When to plan, what counts as heard, known and shown (DESIGN.md §5). Times in ms.
+    When to plan, what counts as heard, known and shown (docs/design.md, Time). Times in ms.
 
     Attributes:
         timing: 'anticipate' or 'reactive'.
@@ -334,7 +334,7 @@ class HearingConfig:
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """
-    The training recipe (TIMAR.md §6); the defaults are the published one where it says.
+    The training recipe (docs/model.md §6); the defaults are the published one where it says.
 
     Attributes:
         seed: of weights, masks, noise and order.
@@ -350,7 +350,7 @@ class TrainConfig:
         agent_prefix: probability that the open turn's first frames are already shown.
         planning: probability that a window ends at a planning moment: its last turns are open,
             the user is heard, the agent's voice known and motion shown up to where they would be
-            live (DESIGN.md §5); what lies beyond is not learned.
+            live (docs/design.md, Time); what lies beyond is not learned.
         planning_weight: of the frames that such a plan is seen for in the loss, until the next
             has taken over; all others have 1.
         head_late_s: by how much the head that is shown at a planning moment may be late

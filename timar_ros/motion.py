@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from timar_ros.strict import did_you_mean, quoted
 
-# Radians of jaw rotation at jawOpen = 1 (DESIGN.md, messages).
+# Radians of jaw rotation at jawOpen = 1 (docs/design.md, Messages).
 JAW_RAD_PER_JAW_OPEN = 0.35
 
 ARKIT_NAMES = (

@@ -38,7 +38,7 @@ _MODE_KEYS = {
 
 
 def _normalise_clip(pcm: np.ndarray) -> np.ndarray:
-    """Normalise a whole recording, as the published data code does (TIMAR.md §3)."""
+    """Normalise a whole recording, as the published data code does (docs/model.md §3)."""
     audio = pcm.astype(np.float32) / 32768.0
     return ((audio - audio.mean()) / np.sqrt(audio.var() + 1e-7)).astype(np.float32)
 

@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What is heard, known, shown and planned when (DESIGN.md, time)."""
+"""What is heard, known, shown and planned when (docs/design.md, Time)."""
 
 import dataclasses
 

@@ -54,7 +54,7 @@ def test_a_seated_person_has_the_speeds_and_spectrum_said_of_them(seated_neck):
     figures = behaviour.speed_figures(seated_neck)
     slow, fast = behaviour.power_shares(seated_neck)
 
-    # of two people, this one is the livelier: the upper ends of TIMAR.md §8, rounded there
+    # of two people, this one is the livelier: the upper ends of docs/model.md §8, rounded there
     for name, value in figures.items():
         assert value == pytest.approx(RANGES[f'head_speed_{name}'][1], rel=0.01), name
     assert slow == pytest.approx(RANGES['power_share_0.2_1.1_hz'][1], abs=0.006)

@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The diffusion against TIMAR.md §4, written out one number at a time."""
+"""The diffusion against docs/model.md §4, written out one number at a time."""
 
 import dataclasses
 import math

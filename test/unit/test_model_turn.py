@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The token layout of a turn and the mask of turns, against TIMAR.md §2 and a naive loop."""
+"""The token layout of a turn and the mask of turns, against docs/model.md §2 and a naive loop."""
 
 import dataclasses
 

@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Windows that end at a planning moment see what a node sees then (DESIGN.md section 5)."""
+"""Windows that end at a planning moment see what a node sees then (docs/design.md, Time)."""
 
 import dataclasses
 

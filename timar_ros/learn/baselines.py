@@ -15,7 +15,7 @@ from timar_ros.motion import JAW_RAD_PER_JAW_OPEN, MotionSpace
 from timar_ros.stream.lips import voice_envelope
 from timar_ros.stream.resample import SAMPLE_RATE_HZ
 
-# A wobble with the speed of two seated people (TIMAR.md §8).
+# A wobble with the speed of two seated people (docs/model.md §8).
 _WOBBLE_HZ = (0.37, 0.53, 0.29)
 _WOBBLE_RAD = np.deg2rad([3.0, 6.0, 2.0])
 # A nod that nobody misses: down and up twice.

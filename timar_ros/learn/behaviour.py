@@ -6,7 +6,7 @@ Behaviour that can be measured: pure functions on motion and voices, each with f
 Motion is frames by channels at `fps` frames a second, frame i shown at i / fps seconds; a neck
 is a rotation vector `[T, 3]` in rad, FLAME axes (x: positive is nose down). Voices are float
 `[n]`, sample i at i / sample_rate_hz. What a baseline can fool says so. Times of people:
-TIMAR.md §8.
+docs/model.md §8.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def head_speed(neck: np.ndarray, fps: float = 25.0) -> np.ndarray:
     Raises:
         ValueError: wrong shape, or fewer than 16 frames.
 
-    Source: TIMAR.md §8, the definition behind the ranges of seated people.
+    Source: docs/model.md §8, the definition behind the ranges of seated people.
     """
     neck = _check_neck(neck)
     low_pass = scipy.signal.butter(4, _MOVING_HEAD_HZ, fs=fps, output='sos')
@@ -60,7 +60,7 @@ def speed_figures(neck: np.ndarray, fps: float = 25.0) -> dict[str, float]:
     """
     Sum up `head_speed` as p50, p95, p99 and max, °/s.
 
-    Two seated people (TIMAR.md §8): p50 5-20, p95 23-57, p99 32-96, max 64-151. An amplitude
+    Two seated people (docs/model.md §8): p50 5-20, p95 23-57, p99 32-96, max 64-151. An amplitude
     wobbler can be tuned to them.
     """
     speed = head_speed(neck, fps)
@@ -84,7 +84,7 @@ def power_shares(neck: np.ndarray, fps: float = 25.0) -> tuple[float, float]:
         The two shares; 0 and 0 for a head that does not move. Two seated people: 0.71-0.88, and at
         most 0.015.
 
-    Source: TIMAR.md §8; Hale et al. 2020 (mimicry in 0.2-1.1 Hz).
+    Source: docs/model.md §8; Hale et al. 2020 (mimicry in 0.2-1.1 Hz).
     """
     neck = _check_neck(neck)
     frequency, power = scipy.signal.welch(

@@ -3,7 +3,7 @@
 """
 A clip of DualTalk under the published protocol: find it, answer it turn by turn, score it.
 
-Responsible for the protocol (TIMAR.md §5) on one clip. Not for choosing or distributing clips.
+Responsible for the protocol (model.md §5) on one clip. Not for choosing or distributing clips.
 """
 
 from collections.abc import Iterator, Sequence

@@ -3,7 +3,7 @@
 """
 Things that happen: nods and blinks found in motion, and matched to the cues that cause them.
 
-Pure functions on arrays, frame i at i / fps seconds. What people do: TIMAR.md §8.
+Pure functions on arrays, frame i at i / fps seconds. What people do: docs/model.md §8.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import scipy.signal
 
 _NOD_BAND_HZ = (1.0, 7.0)
 SLOWEST_FPS = 14  # of motion in which they can be seen
-# When an answer to a cue may come; people take about 0.7 s (TIMAR.md §8).
+# When an answer to a cue may come; people take about 0.7 s (docs/model.md §8).
 _EARLIEST_S, _LATEST_S = 0.3, 1.2
 
 
@@ -77,7 +77,7 @@ def find_nods(
     Returns:
         The nods, in order. Trembling in the band counts as nodding: look at `false_per_minute`.
 
-    Source: band from Hadar et al. 1985 (ordinary and rapid nods) and TIMAR.md §8 (2.6-6.5 Hz for
+    Source: band from Hadar et al. 1985 (ordinary and rapid nods) and model.md §8 (2.6-6.5 Hz for
         fast listener nods), widened to slow ones.
     """
     moving = quick_motion(neck[:, :2], fps)
@@ -127,7 +127,7 @@ def match_events(
         cues_s: times of cues, s.
         duration_s: of the recording.
         earliest_s: after the cue.
-        latest_s: after the cue; people take about 0.7 s (TIMAR.md §8).
+        latest_s: after the cue; people take about 0.7 s (docs/model.md §8).
 
     Returns:
         The figures; recall is 1 where there is nothing to find, precision where nothing is found.
@@ -158,7 +158,7 @@ def blinks_per_minute(closed: np.ndarray, fps: float = 25.0) -> float:
         fps: frames a second.
 
     Returns:
-        Blinks a minute; people 15 to 20 (TIMAR.md §8). Eyes that stay shut are one blink.
+        Blinks a minute; people 15 to 20 (docs/model.md §8). Eyes that stay shut are one blink.
     """
     n_blinks, is_shut = 0, False
     for value in closed:

@@ -4,7 +4,7 @@
 What the model may see of a training window.
 
 The published recipe hides agent frames and drops user tokens at random. A model that plans ahead
-also meets *planning moments* (DESIGN.md §5): all but the last turns are over, and of these the
+also meets *planning moments* (design.md, Time): all but the last turns are over, and of these the
 user was heard, the agent's own voice is known and motion is shown, each up to a time of its own.
 This file puts that into the training distribution; it refuses to know where windows come from.
 
@@ -52,7 +52,7 @@ def draw_mask_ratio(train: TrainConfig, rng: np.random.Generator) -> float:
 
     Formula: normal of mean `mask_mean` and deviation `mask_sd`, truncated to [mask_min, 1].
 
-    Source: TIMAR.md §6; MAR (arXiv 2406.11838).
+    Source: docs/model.md §6; MAR (arXiv 2406.11838).
     """
     if train.mask_sd == 0 or train.mask_min >= 1:
         return min(max(train.mask_mean, train.mask_min), 1.0)

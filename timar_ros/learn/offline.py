@@ -4,7 +4,7 @@
 Answer a recording without a clock: what the live node would have shown, frame by frame.
 
 Every planning moment is played through in order; what counts at a moment is decided by stamps
-(DESIGN.md §5), so packets may be pushed early and nothing is heard before its time.
+(docs/design.md, Time), so packets may be pushed early and nothing is heard before its time.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -5,7 +5,7 @@ The training of a model, step by step, without files or commands.
 
 Every step is a function of (weights, seed, step): windows, masks and noise are drawn from
 them, each window's by its number, so that neither an interruption nor the number of processes
-changes what is learned. Published recipe: TIMAR.md §6, without the aliasing of windows.
+changes what is learned. Published recipe: docs/model.md §6, without the aliasing of windows.
 """
 
 import copy
@@ -309,7 +309,7 @@ def make_optimizer(
 
     Frozen weights stay out.
 
-    Source: TIMAR.md §6; MAR's parameter groups.
+    Source: docs/model.md §6; MAR's parameter groups.
     """
     decayed, plain = [], [] if guide is None else list(guide.parameters())
     for name, parameter in model.named_parameters():

@@ -248,7 +248,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block; MLP ratio 4 (TIMAR.md §3)."""
+    """A pre-norm transformer block; MLP ratio 4 (docs/model.md §3)."""
 
     def __init__(
         self, width: int, n_heads: int, n_ages: int = 0, nearness: torch.Tensor | None = None

@@ -75,7 +75,7 @@ class Denoiser(nn.Module):
         width: U.
         n_blocks: residual blocks.
 
-    Source: TIMAR.md §3, `diffloss.net`.
+    Source: docs/model.md §3, `diffloss.net`.
     """
 
     def __init__(self, n_channels: int, context_width: int, width: int, n_blocks: int):

@@ -3,7 +3,7 @@
 """
 The diffusion: noise schedule, training loss, and sampling in a few of the thousand steps.
 
-Predicts clean motion (x0) and learns its variance. Formulas: TIMAR.md §4.
+Predicts clean motion (x0) and learns its variance. Formulas: docs/model.md §4.
 """
 
 import math

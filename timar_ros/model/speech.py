@@ -39,7 +39,7 @@ class Wav2Vec2Speech(nn.Module):
         config: the transformers configuration, as a dict.
         n_frames: T, features a turn.
 
-    Source: TIMAR.md §3; arXiv 2006.11477.
+    Source: docs/model.md §3; arXiv 2006.11477.
     """
 
     def __init__(self, config: dict, n_frames: int):

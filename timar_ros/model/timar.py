@@ -40,7 +40,7 @@ class TIMAR(nn.Module):
     Args:
         config: what the weights mean.
 
-    Source: TIMAR.md; arXiv 2512.15340, §3.
+    Source: docs/model.md; arXiv 2512.15340, §3.
     """
 
     def __init__(self, config: TimarConfig):

@@ -14,7 +14,7 @@ import math
 
 import torch
 
-# Tokens of one turn, T = frames of a modality (TIMAR.md §2):
+# Tokens of one turn, T = frames of a modality (docs/model.md §2):
 #
 #   0      1        2..T+1       T+2   T+3      ...          2T+4  2T+5 ...         4T+8   4T+9
 #   TURN | <user speech> T words </> | <user motion> T words </> | <agent speech> .. | ... | /TURN

@@ -153,7 +153,7 @@ def plan_to_msg(
 
 def motion_from_msg(space: MotionSpace, msg: HeadMotion) -> tuple[int, np.ndarray]:
     """
-    Read one head frame into a motion space (DESIGN.md, messages).
+    Read one head frame into a motion space (docs/design.md, Messages).
 
     Returns:
         Its stamp in ns, and float32 motion `[M]`.

@@ -56,7 +56,7 @@ class Lockstep:
     The planning moments of a recording, and which of them a plan comes of.
 
     A plan comes of every moment from the first one on at which a sample of either voice counts
-    (DESIGN.md §5); before it the clock need not wait.
+    (docs/design.md, Time); before it the clock need not wait.
 
     Args:
         timing: of the conversation node.

@@ -24,7 +24,7 @@ from timar_ros.model.timar import TIMAR
 from timar_ros.model.turn import Turn, stack_turns
 from timar_ros.stream.noise import draw_noise, draw_smooth_noise
 
-# What `rebase` keeps when its window is full (TIMAR.md §7).
+# What `rebase` keeps when its window is full (docs/model.md §7).
 _REBASE_TURNS = 3
 
 

@@ -1,7 +1,7 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
 """
-Time: what is heard, known, shown, committed and planned at a planning moment (DESIGN.md §5).
+Time: what is heard, known, shown, committed and planned at a planning moment (design.md, Time).
 
 Pure functions of integer nanoseconds on one clock; nothing here reads a clock or a buffer. Turns,
 frames and samples are counted from the clock's zero, so every recording has one grid.

@@ -241,7 +241,7 @@ def converse(
     """
     Let agent and user talk.
 
-    Gaps between turns are normal around 0.2 ± 0.15 s, -0.3 to 0.6 s (TIMAR.md §8: about 200 ms);
+    Gaps between turns are normal around 0.2 ± 0.15 s, -0.3 to 0.6 s (model.md §8: about 200 ms);
     one turn in four ends in a silence of 0.8 to 8 s; 6 % are interrupted. Inside a turn, a pause
     of 0.15 to 0.45 s follows a low end (a cue), of 0.15 to 0.7 s any other; but after three low
     ends in ten, and one other in five, the speaker thinks for 0.7 to 2.5 s (no cue). At one cue

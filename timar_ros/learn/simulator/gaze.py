@@ -89,7 +89,7 @@ def plan_blinks(
     With each shift of gaze of more than 6°, 0.15 s after each phrase end of its own, and
     otherwise after 60 / rate · (0.8 to 1.8) s without; never within 1.2 s of another.
 
-    Source: TIMAR.md §8 (15-20 a minute); Evinger et al. 1994 (with gaze shifts); Nakano and
+    Source: docs/model.md §8 (15-20 a minute); Evinger et al. 1994 (with gaze shifts); Nakano and
         Kitazawa 2010 (at the ends of phrases).
     """
     shifts = np.flatnonzero(np.abs(np.diff(gaze, axis=0)).max(1) > np.deg2rad(6)) + 1

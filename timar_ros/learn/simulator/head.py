@@ -20,7 +20,7 @@ from timar_ros.npz import Arrays
 _FPS = 25
 _FOLLOWED = 0.7
 # Deviation of pitch, yaw and roll of somebody who speaks, deg: brings speed into the range of two
-# seated people (TIMAR.md §8).
+# seated people (docs/model.md §8).
 _DEVIATION_DEG = np.array([1.7, 4.0, 1.7])
 # How wide, and how fast along the recorded path, a head moves: both silent, listening, speaking.
 _WIDTH = (0.12, 0.6, 1.0)
@@ -197,7 +197,7 @@ def converse_with_head(
     Returns:
         `[F, 3]` rad.
 
-    Source: TIMAR.md §8 (mimicry at about 600 ms in 0.2-1.1 Hz); spectrum: multitpc.
+    Source: docs/model.md §8 (mimicry at about 600 ms in 0.2-1.1 Hz); spectrum: multitpc.
     """
     n_frames = len(own.energy)
     attends = attend_to(other, *LIVELY_S)

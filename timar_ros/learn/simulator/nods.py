@@ -99,7 +99,7 @@ def plan_nods(
     Returns:
         The nods, in order.
 
-    Source: TIMAR.md §8 (cue to nod about 0.7 s); Hadar et al. 1985 (ordinary nods 1.8-3.7 Hz).
+    Source: model.md §8 (cue to nod about 0.7 s); Hadar et al. 1985 (ordinary nods 1.8-3.7 Hz).
     """
     nods: list[PlantedNod] = []
     for n, cue_s in enumerate(cues_s):
