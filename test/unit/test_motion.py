@@ -1,6 +1,6 @@
 # Copyright timar_ros contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Motion spaces are what design.md, Motion spaces says, and a head turns the same way in every axes."""
+"""Motion spaces are what docs/design.md says, and a head turns the same way in all axes."""
 
 import numpy as np
 import pytest
