@@ -143,7 +143,7 @@ def test_stamps_that_can_be_true_stay_and_get_no_note(change):
 @pytest.mark.parametrize(
     ('is_stamped', 'count'), [(True, True), (True, False), (False, True), (False, False)]
 )
-@pytest.mark.parametrize('factor', [1 / 2, 2, 3])
+@pytest.mark.parametrize('factor', [1 / 4, 2, 3])
 def test_a_recorded_voice_of_a_wrong_rate_is_as_long_as_it_was_and_noted_first(
     factor, is_stamped, count
 ):

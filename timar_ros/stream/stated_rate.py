@@ -26,6 +26,7 @@ from timar_ros.stream.audio import AudioPacket
 # of bytes a sample make of a rate.
 _RATES_HZ = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)
 _WHOLE = (2, 3, 4, 5, 6, 8)
+_HALF = 1 / 2
 # Up to here the pace may be drift or the share that was lost.
 _SMALLEST = 1.2
 _PRECISION = 0.04  # of a factor
@@ -88,8 +89,15 @@ class StatedRate:
         self._is_off = self._is_idle = True
 
     def correct(self, packet: AudioPacket) -> AudioPacket:
-        """Return a packet with the rate at which it was found to come."""
+        """
+        Return a packet with the rate at which it was found to come.
+
+        Raises:
+            ValueError: half of its samples come: they may be single bytes, which are noise.
+        """
         is_ours = (packet.sample_rate_hz, packet.samples.shape[1]) == self._format
+        if is_ours and self.factor == _HALF:
+            raise ValueError(describe(self._role, _HALF, *self._format))
         return with_rate(packet, self.factor) if is_ours else packet
 
     @property
@@ -250,14 +258,18 @@ class StatedRate:
 
 def describe(role: str, factor: float, rate_hz: int, channels: int) -> str:
     """Return what is wrong with a voice whose samples come faster than stated by a factor."""
+    if factor == _HALF:
+        return (
+            f'expected {rate_hz} samples a second, got half as many; the driver sends one byte of '
+            'each sample, or states a wrong rate or channel count; let it publish all bytes of '
+            f'each sample, or correct {role}_audio_format (evaluate: --{role}-format)'
+        )
     causes = []
     n_channels, true_hz = factor * channels, round(factor * rate_hz)
     if abs(n_channels - round(n_channels)) < 0.01 and 1 <= round(n_channels) <= MAX_CHANNELS:
         causes.append('1 channel' if round(n_channels) == 1 else f'{round(n_channels)} channels')
     if SAMPLE_RATES_HZ[0] <= true_hz <= SAMPLE_RATES_HZ[1]:
         causes.append(f'{true_hz} Hz')
-    if factor == 1 / 2:
-        causes.append('one of the two bytes of each sample is sent')
     figure = f'{factor:.1f}' if factor > 1 else f'{factor:.2f}'
     stated = '1 channel' if channels == 1 else f'{channels} channels'
     return (
