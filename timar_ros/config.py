@@ -12,7 +12,7 @@ from timar_ros import bounds
 from timar_ros.motion import get_space
 from timar_ros.strict import did_you_mean, quoted
 
-_SAMPLE_RATE_HZ = 16_000  # of stream.resample, which brings all audio to it
+SAMPLE_RATE_HZ = 16_000  # of a model's audio; stream.resample brings all audio to it
 _LONGEST_MS = 60_000  # as far ahead as a voice may be announced
 
 
@@ -96,7 +96,7 @@ class TimarConfig:
     motion_space: str = 'flame56'
     fps: int = 25
     frames_per_turn: int = 25
-    sample_rate_hz: int = 16000
+    sample_rate_hz: int = SAMPLE_RATE_HZ
     max_turns: int = 8
     speech: str = 'wav2vec2'
     speech_width: int = 1024
@@ -174,9 +174,9 @@ class TimarConfig:
             raise ValueError(
                 f'width must be a multiple of n_heads, got {self.width} and {self.n_heads}'
             )
-        if self.sample_rate_hz != _SAMPLE_RATE_HZ:
+        if self.sample_rate_hz != SAMPLE_RATE_HZ:
             raise ValueError(
-                f'sample_rate_hz must be {_SAMPLE_RATE_HZ}, the rate that all audio is brought to '
+                f'sample_rate_hz must be {SAMPLE_RATE_HZ}, the rate that all audio is brought to '
                 f'before it reaches a model; got {self.sample_rate_hz}'
             )
         if self.sample_rate_hz % self.fps:

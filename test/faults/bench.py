@@ -211,7 +211,9 @@ def main() -> int:
     """Run what is missing, write the page; 1 if anything was not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('--hours', type=float, default=4.0, help='of each conversation')
-    parser.add_argument('--conversations', type=int, default=2, help='so many processes')
+    parser.add_argument(
+        '--conversations', type=int, default=2, help='number of processes, one conversation each'
+    )
     parser.add_argument('--out', type=pathlib.Path, help='the page; without it, only figures')
     parser.add_argument('--state', type=pathlib.Path, default=pathlib.Path('build/faults'))
     arguments = parser.parse_args()

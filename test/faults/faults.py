@@ -167,7 +167,7 @@ def _join(events, rng):
 
 
 def _recount(events):
-    """Count from 0 again, as a publisher begun anew."""
+    """Count from 0 again, as a publisher restarted."""
     user = [event for event in events if event.voice == 'user']
     first = user[0].packet.first_sample
     agent = [event for event in events if event.voice == 'agent']
@@ -337,7 +337,7 @@ FAULTS = (
     Fault('empty chunks in between', _insert_empty, ('user_empty', 'agent_empty')),
     Fault('one chunk of 10 s', _user_only(_join), ('missing_user_frames',), duration_s=10.0),
     Fault(
-        'publisher begun anew after 0.3 s',
+        'publisher restarted after 0.3 s',
         _user_only(_nothing),
         ('user_reanchored', 'missing_user_frames'),
         after=_recount,

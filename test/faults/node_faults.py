@@ -275,7 +275,7 @@ class NodeFault:
         tells: counters that must have grown.
         step_deg: how far the head may move in a frame.
         off_deg: how far it may be off a conversation without the fault, two turns after its end.
-        growth_mib: by how much the process may grow, with whoever publishes in it.
+        growth_mib: by how much the process may grow, its publishers included.
     """
 
     name: str
@@ -293,7 +293,7 @@ _EITHER_DEG = 8.0
 
 NODE_FAULTS = (
     NodeFault(
-        'publisher begun anew after 0.3 s',
+        'publisher restarted after 0.3 s',
         _restart_publisher,
         ('user_reanchored', 'missing_user_frames'),
     ),

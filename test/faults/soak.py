@@ -135,7 +135,7 @@ def run(n_conversations: int, hours: float, folder: pathlib.Path) -> list[Soak]:
     Converse until so many hours are full, from where a run before this one was stopped.
 
     Args:
-        n_conversations: so many processes.
+        n_conversations: number of processes, one conversation each.
         hours: of each conversation.
         folder: of what is done so far, and how it went.
     """

@@ -3,11 +3,11 @@
 """What a TTS wraps around its samples is not spoken."""
 
 import io
-import types
 import wave
 
 import numpy as np
 import pytest
+from utterance_message import message
 
 from timar_ros.stream.containers import Unwrapping, unwrap
 from timar_ros.stream.utterance_reader import UtteranceReader
@@ -27,19 +27,6 @@ def as_wav(samples, size=None, rate_hz=24_000):
     if size is not None:
         data[40:44] = size.to_bytes(4, 'little')
     return bytes(data)
-
-
-def message(data, first=0):
-    stamp = types.SimpleNamespace(sec=0, nanosec=0)
-    return types.SimpleNamespace(
-        header=types.SimpleNamespace(stamp=stamp),
-        sent=stamp,
-        sample_rate=24_000,
-        channels=1,
-        encoding='pcm_s16le',
-        first_sample=first,
-        data=data,
-    )
 
 
 @pytest.mark.parametrize('size', [None, 0, 0x7FFFFFFF, 0xFFFFFFFF])

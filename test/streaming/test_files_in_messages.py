@@ -3,15 +3,14 @@
 """A TTS's files are understood or refused, wherever its messages cut them."""
 
 import struct
-import types
 
 import numpy as np
 import pytest
+from utterance_message import message
 
 from timar_ros.stream.utterance_reader import UtteranceReader
 
 MS = 1_000_000
-NO_TIME = types.SimpleNamespace(sec=0, nanosec=0)
 VOICE = np.sin(np.arange(2000) / 9) * np.linspace(0, 1, 2000) * 8000
 PCM = VOICE.astype('<i2').tobytes()
 N_BYTES = len(PCM)
@@ -85,13 +84,9 @@ def send(reader, data, rng, begin_ms=0, counting='bytes', smallest=1):
     """Return samples, their counts, the refusals and the time after the last message."""
     packets, refusals, now_ms = [], [], begin_ms
     for position, piece in pieces(data, rng, smallest):
-        message = types.SimpleNamespace(
-            header=types.SimpleNamespace(stamp=NO_TIME), sent=NO_TIME, sample_rate=24000,
-            channels=1, encoding='pcm_s16le', data=piece,
-            first_sample=position // 2 if counting == 'bytes' else 0,
-        )  # fmt: skip
+        first = position // 2 if counting == 'bytes' else 0
         try:
-            packets.append(reader.read(message, now_ms * MS))
+            packets.append(reader.read(message(piece, first), now_ms * MS))
         except ValueError as error:
             refusals.append(str(error))
         now_ms += 5

@@ -3,30 +3,22 @@
 """A TTS that sends float32 and states int16: noise for a loudspeaker, so it is refused."""
 
 import pathlib
-import types
 
 import numpy as np
 import pytest
+from utterance_message import message
 
 from timar_ros.stream.foreign_formats import are_floats
 from timar_ros.stream.utterance_reader import UtteranceReader
 from timar_ros.stream.wav import read_wav
 
 DEMO = pathlib.Path(__file__).parents[2] / 'config' / 'demo'
-NO_TIME = types.SimpleNamespace(sec=0, nanosec=0)
 MS = 1_000_000
 
 
 def voice(name):
     samples, rate_hz = read_wav(DEMO / f'{name}.wav')
     return np.asarray(samples, np.float32).reshape(-1)[: 10 * rate_hz]
-
-
-def message(data, first_sample=0):
-    return types.SimpleNamespace(
-        header=types.SimpleNamespace(stamp=NO_TIME), sent=NO_TIME, sample_rate=16000, channels=1,
-        encoding='pcm_s16le', data=data, first_sample=first_sample,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize('scale', [1.0, 0.05, 1 / 32768])

@@ -26,6 +26,14 @@ def run(samples, state=None):
     return normalise(samples, np.ones(len(samples), bool), state or LevelState())
 
 
+def run_in_pieces(samples, chunk):
+    pieces, state = [], LevelState()
+    for start in range(0, len(samples), chunk):
+        piece, state = run(samples[start : start + chunk], state)
+        pieces.append(piece)
+    return np.concatenate(pieces), state
+
+
 def rms(samples):
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
 
@@ -203,12 +211,9 @@ def test_a_glitch_counts_the_same_however_it_was_cut(chunk):
     speech[SECOND : SECOND + 6_000] = 3.0
     whole, last = run(speech)
 
-    pieces, state = [], LevelState()
-    for start in range(0, len(speech), chunk):
-        piece, state = run(speech[start : start + chunk], state)
-        pieces.append(piece)
+    pieces, state = run_in_pieces(speech, chunk)
 
-    assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+    assert_allclose(pieces, whole, atol=1e-6)
     assert state.n_beyond == pytest.approx(last.n_beyond)
 
 
@@ -263,12 +268,9 @@ def test_an_overdriven_stretch_counts_the_same_however_it_was_cut(chunk):
     speech = _overdrive(make_speech(4), 1, 2.2)
     whole, last = run(speech)
 
-    pieces, state = [], LevelState()
-    for start in range(0, len(speech), chunk):
-        piece, state = run(speech[start : start + chunk], state)
-        pieces.append(piece)
+    pieces, state = run_in_pieces(speech, chunk)
 
-    assert_allclose(np.concatenate(pieces), whole, atol=1e-6)
+    assert_allclose(pieces, whole, atol=1e-6)
     assert (state.voice, state.is_spoiled, state.n_since) == (
         last.voice, last.is_spoiled, last.n_since
     )  # fmt: skip

@@ -3,10 +3,10 @@
 """A TTS that sends files: the samples of a wav are spoken, what is no samples is refused."""
 
 import struct
-import types
 
 import numpy as np
 import pytest
+from utterance_message import message
 
 from timar_ros.stream.containers import Unwrapping, unwrap
 from timar_ros.stream.foreign_formats import UNDECIDED, other_format
@@ -14,7 +14,6 @@ from timar_ros.stream.utterance_reader import UtteranceReader
 
 MS = 1_000_000
 FORM = ('pcm_s16le', 1, 24000)
-NO_TIME = types.SimpleNamespace(sec=0, nanosec=0)
 TRAILER = b'LIST' + struct.pack('<I', 26) + b'INFOISFT' + bytes([200, 90] * 9)
 PCM = (8000 * np.sin(np.arange(3000) / 9)).astype('<i2').tobytes()
 MP3 = b''.join(
@@ -38,18 +37,6 @@ def header(size, riff=None, channels=1, rate_hz=24000, codec=1, bits=16):
     return b'RIFF%bWAVEfmt %b%bdata%b' % (
         struct.pack('<I', riff), struct.pack('<I', 16), fmt, struct.pack('<I', size)
     )  # fmt: skip
-
-
-def message(data, first=0):
-    return types.SimpleNamespace(
-        header=types.SimpleNamespace(stamp=NO_TIME),
-        sent=NO_TIME,
-        sample_rate=24000,
-        channels=1,
-        encoding='pcm_s16le',
-        first_sample=first,
-        data=data,
-    )
 
 
 def spoken(reader, messages, begin_ms=0):

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages of a TTS whose bytes were cut anywhere: every whole sample comes out once."""
 
-import types
-
 import numpy as np
 import pytest
+from utterance_message import message
 
 from timar_ros.bounds import MAX_UTTERANCE_MESSAGE_BYTES
 from timar_ros.stream.audio import pcm_from_samples
@@ -13,19 +12,6 @@ from timar_ros.stream.utterance_reader import UtteranceReader
 
 RATE_HZ = 24000
 MS = 1_000_000
-NO_TIME = types.SimpleNamespace(sec=0, nanosec=0)
-
-
-def message(data, first=0, encoding='pcm_s16le', channels=1, rate_hz=RATE_HZ):
-    return types.SimpleNamespace(
-        header=types.SimpleNamespace(stamp=NO_TIME),
-        sent=NO_TIME,
-        sample_rate=rate_hz,
-        channels=channels,
-        encoding=encoding,
-        first_sample=first,
-        data=data,
-    )
 
 
 def voice(n, channels=1, seed=0):

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-SAMPLE_RATE_HZ = 16_000
+from timar_ros.config import SAMPLE_RATE_HZ
 
 # 24 zero crossings under a Kaiser window reach 1.5 ms to either side (3 ms from 8 kHz); flat
 # within 0.1 dB to 0.81 of the lower Nyquist frequency, 75 dB down from 1.13 of it on.
