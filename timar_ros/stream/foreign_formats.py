@@ -32,7 +32,8 @@ _NOISE = 0.25  # coded bytes read as samples change by more; no voice does
 _WRONG_BYTE = 0.1  # a voice read from another byte than its first changes by more
 _CLEARLY = 1.3  # a voice read from the right byte on is smoother than from others by this factor
 _FEWEST_FRAMES = 64  # fewer prove nothing
-_SOFTEST, _MOST_FLOATS = 1e-9, 4096  # of floats that are sound and not 0; examined at once
+_SOFTEST = 1e-9  # of floats that are sound and not 0
+_MOST_EXAMINED = 16_384  # bytes of a message
 _MP3_KBPS = {
     3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -79,10 +80,11 @@ def are_floats(data: bytes) -> bool:
     Args:
         data: from the first byte of a sample.
     """
+    data = data[:_MOST_EXAMINED]
     if roughness(data, '<i2', 1) < _NOISE:
         return False
     for start in (0, 2):
-        floats = np.frombuffer(data, '<f4', (len(data) - start) // 4, start)[:_MOST_FLOATS]
+        floats = np.frombuffer(data, '<f4', (len(data) - start) // 4, start)
         size = np.abs(floats)
         is_sound = (size > _SOFTEST) & (size <= MAX_SAMPLE)
         is_of_both_signs = (floats < 0).any() and (floats > 0).any()
